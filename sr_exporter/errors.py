@@ -1,0 +1,79 @@
+"""What can go wrong, cut by what the caller does next.
+
+SrExporterError
+├── ConfigError      the operator mends the file; exit 2
+├── StoreError
+│   ├── StoreUnusable  the store cannot be opened; nothing is touched; exit 3
+│   └── NotKept        a commit failed; the store goes on trying
+├── PushRefused      the pusher mends the body; 400
+└── MiError          a source could not be asked; counted by its reason, asked again later
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sr_exporter.model import PollFailure
+
+
+class SrExporterError(Exception):
+    """Any error of ours."""
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong in a configuration, and where."""
+
+    #: The place as an operator finds it: `sources[0].mi`.
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+
+class ConfigError(SrExporterError):
+    """A configuration that cannot be used, with everything that is wrong in it."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+class StoreError(SrExporterError):
+    pass
+
+
+class StoreUnusable(StoreError):  # noqa: N818 - named for what befell the caller
+    pass
+
+
+class NotKept(StoreError):  # noqa: N818
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFault:
+    #: Which item of the body, from 0.
+    index: int
+    error: str
+
+
+class PushRefused(SrExporterError):  # noqa: N818
+    """A push of which nothing was taken, and why."""
+
+    def __init__(self, error: str, items: Sequence[ItemFault] = ()) -> None:
+        self.error = error
+        self.items = tuple(items)
+        super().__init__(error)
+
+
+class MiError(SrExporterError):
+    """A request to an OpenSIPS that was not answered as it should be."""
+
+    def __init__(self, reason: PollFailure, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)

@@ -1,0 +1,198 @@
+"""The few ways in which what is held changes, each leaving its line in the journal.
+
+Which of them an observation calls for is decided in state.py.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from typing import TYPE_CHECKING
+
+from sr_exporter.held import Entry, Group, Source
+from sr_exporter.model import Change, ChangeKind, Kind, fold
+
+if TYPE_CHECKING:
+    from sr_exporter.model import Key, ListedStatus
+    from sr_exporter.outcome import Outcome
+
+#: For how long after a start "not ready" is part of starting.
+STARTING_SECONDS = 120.0
+
+
+class Ledger:
+    """What is held, its journal's numbering, and what falls due."""
+
+    def __init__(self, *, limit_identifiers: int = 1_000_000, last_seq: int = 0) -> None:
+        self.sources: dict[str, Source] = {}
+        self.limit_identifiers = limit_identifiers
+        #: Raised by every `apply`; tells which of two moments is later.
+        self.revision = 0
+        #: The number of the newest change.
+        self.last_seq = last_seq
+        self.identifiers = 0
+        #: Every entry that is not ready: alerts cost what is wrong, not what exists.
+        self.not_ready: dict[Entry, None] = {}
+        self._due: list[tuple[float, int, Entry | Source]] = []
+        self._tie = itertools.count()
+
+    def entry(self, key: Key) -> Entry | None:
+        source = self.sources.get(key.source)
+        return source.entry(key.group, key.identifier) if source else None
+
+    def next_deadline(self) -> float | None:
+        """Give the time of the next expiry or withholding, or None."""
+        while self._due:
+            at, _, what = self._due[0]
+            if _due_time(what) == at:
+                return at
+            heapq.heappop(self._due)
+        return None
+
+    # --- the few ways an entry changes -----------------------------------------------------
+
+    def appear(self, out: Outcome, item: ListedStatus, source: Source, at: float) -> Entry:
+        group = self.group(source, item.group)
+        entry = Entry(group, item.identifier, item.status, ready=item.ready, details=item.details)
+        entry.changed_at = entry.ready_changed_at = entry.stated_at = at
+        entry.early = source.polled and not item.ready
+        self.hold(entry)
+        self._log_entry(out, ChangeKind.APPEARED, entry, at)
+        out.keep(entry)
+        return entry
+
+    def set(
+        self,
+        out: Outcome,
+        entry: Entry,
+        status: int,
+        ready: bool,
+        details: str | None,
+        at: float,
+    ) -> None:
+        old_status, was_ready = entry.status, entry.ready
+        if (status, ready) == (old_status, was_ready):
+            if details != entry.details:
+                entry.details = details
+                self._log_entry(out, ChangeKind.DETAILS, entry, at, old_status, was_ready=ready)
+                out.keep(entry)
+            return
+        entry.status, entry.ready, entry.details = status, ready, details
+        if status != old_status:
+            entry.changes_total += 1
+            entry.changed_at = at
+        if ready != was_ready:
+            entry.ready_changed_at = at
+            entry.early = not ready and _starting(entry.group.source, at)
+            self._index(entry)
+        self._log_entry(out, ChangeKind.STATUS, entry, at, old_status, was_ready=was_ready)
+        out.keep(entry)
+
+    def hold(self, entry: Entry) -> None:
+        entry.group.entries[fold(entry.identifier)] = entry
+        self.identifiers += 1
+        self._index(entry)
+        if entry.expires_at is not None:
+            self.schedule(entry.expires_at, entry)
+
+    def _index(self, entry: Entry) -> None:
+        if entry.ready:
+            self.not_ready.pop(entry, None)
+        else:
+            self.not_ready[entry] = None
+
+    def remove(self, out: Outcome, entry: Entry, at: float) -> None:
+        group = entry.group
+        del group.entries[fold(entry.identifier)]
+        self.identifiers -= 1
+        self.not_ready.pop(entry, None)
+        entry.expires_at = None
+        self._log_entry(
+            out, ChangeKind.REMOVED, entry, at, entry.status, was_ready=entry.ready, gone=True
+        )
+        out.drop(entry)
+        if not group.entries:
+            del group.source.groups[fold(group.name)]
+            if not group.source.groups and not group.source.polled:
+                self._drop_source(out, group.source)
+
+    def remove_source(self, out: Outcome, source: Source, at: float) -> None:
+        for entry in list(source.entries()):
+            self.remove(out, entry, at)
+        if source.down_since is not None:
+            self.log(out, ChangeKind.REMOVED, at, source, "no longer configured")
+        self._drop_source(out, source)
+
+    def _drop_source(self, out: Outcome, source: Source) -> None:
+        del self.sources[source.name]
+        source.down_since = None
+        out.drop_source(source)
+
+    # --- small parts -----------------------------------------------------------------------
+
+    def source(self, name: str) -> Source:
+        source = self.sources.get(name)
+        if source is None:
+            source = self.sources[name] = Source(name, Kind.PUSHED)
+        return source
+
+    def group(self, source: Source, name: str) -> Group:
+        group = source.groups.get(fold(name))
+        if group is None:
+            group = source.groups[fold(name)] = Group(source, name)
+        return group
+
+    def schedule(self, at: float, what: Entry | Source) -> None:
+        heapq.heappush(self._due, (at, next(self._tie), what))
+
+    def log(
+        self,
+        out: Outcome,
+        kind: ChangeKind,
+        at: float,
+        source: Source,
+        details: str | None = None,
+    ) -> None:
+        self.last_seq += 1
+        out.changes.append(Change(self.last_seq, at, kind, source.name, details=details))
+
+    def _log_entry(
+        self,
+        out: Outcome,
+        kind: ChangeKind,
+        entry: Entry,
+        at: float,
+        old_status: int | None = None,
+        *,
+        was_ready: bool | None = None,
+        gone: bool = False,
+    ) -> None:
+        self.last_seq += 1
+        key = entry.key
+        out.changes.append(
+            Change(
+                seq=self.last_seq,
+                at=at,
+                kind=kind,
+                source=key.source,
+                group=key.group,
+                identifier=key.identifier,
+                status=None if gone else entry.status,
+                old_status=old_status,
+                details=None if gone else entry.details,
+                ready=None if gone else entry.ready,
+                was_ready=was_ready,
+            )
+        )
+
+
+def _due_time(what: Entry | Source) -> float | None:
+    return what.withheld_from if isinstance(what, Source) else what.expires_at
+
+
+def _starting(source: Source, at: float) -> bool:
+    return (
+        source.polled
+        and source.start_time is not None
+        and at - source.start_time <= STARTING_SECONDS
+    )

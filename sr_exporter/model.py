@@ -1,0 +1,284 @@
+"""The words of the project: keys, statuses, reports, observations and changes.
+
+Everything here is a value. Names are those of OpenSIPS' Status/Report framework: a *group*
+of *identifiers*, each with an integer *status* (above 0 ready, below 0 not ready), optional
+*details* and a ring of *reports*. A *source* is one origin of them, and (source, group,
+identifier) is a *key*. Times are Unix seconds.
+"""
+
+from __future__ import annotations
+
+import enum
+import string
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+#: The identifier OpenSIPS means when none is named.
+MAIN = "main"
+#: The source of a push that names none; reserved in the configuration.
+PUSH_SOURCE = "push"
+#: The exporter's own state; reserved in the configuration.
+OWN_SOURCE = "sr_exporter"
+RESERVED_SOURCES = frozenset({PUSH_SOURCE, OWN_SOURCE})
+
+INT32_MIN = -(2**31)
+INT32_MAX = 2**31 - 1
+
+#: How many reports a pushed key keeps: the depth of OpenSIPS' script groups.
+PUSHED_RING = 50
+#: How many reports any key keeps at most: OpenSIPS' deepest ring (facts, section 5).
+DEEPEST_RING = 200
+
+_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def fold(name: str) -> str:
+    """Spell a group or identifier as OpenSIPS compares it: ASCII case does not count."""
+    return name.lower() if name.isascii() else name.translate(_ASCII_LOWER)
+
+
+class Key(NamedTuple):
+    source: str
+    group: str
+    identifier: str
+
+    def folded(self) -> Key:
+        """Give the key under which this one is held; a source's case counts."""
+        return Key(self.source, fold(self.group), fold(self.identifier))
+
+
+class Report(NamedTuple):
+    """One line of a ring. OpenSIPS stamps whole seconds; a push may stamp finer."""
+
+    timestamp: float
+    log: str
+
+
+def is_ready(status: int) -> bool:
+    """Say whether a status means ready, when the source did not say it itself."""
+    return status > 0
+
+
+def held_status(status: int, *, ready: bool = True) -> int:
+    """Give the status that is held for one that was said: 0 does not exist.
+
+    OpenSIPS turns 0 into 1. A listed 0 is a status cut to 16 bits (3.3, 3.4) whose sign only
+    the readiness still tells.
+    """
+    if status != 0:
+        return status
+    return 1 if ready else -1
+
+
+class OnExpiry(enum.StrEnum):
+    NOT_READY = "not_ready"
+    REMOVE = "remove"
+
+
+class Origin(enum.StrEnum):
+    """Who speaks: decides whose keys may be touched, and nothing else."""
+
+    PUSH = "push"
+    EVENT = "event"
+    OWN = "own"
+
+
+class Kind(enum.StrEnum):
+    """What a source is to us."""
+
+    POLLED = "polled"
+    PUSHED = "pushed"
+
+
+class PollFailure(enum.StrEnum):
+    """Why a poll failed: the closed set of the label `reason`."""
+
+    CONNECT = "connect"
+    TIMEOUT = "timeout"
+    HTTP_STATUS = "http_status"
+    TOO_BIG = "too_big"
+    MALFORMED = "malformed"
+    RPC_ERROR = "rpc_error"
+    AUTH = "auth"
+    UNSUPPORTED = "unsupported"
+
+
+# --- observations: what a source said ------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What one push item, or one event, says of one key."""
+
+    source: str
+    group: str
+    identifier: str = MAIN
+    #: None when the statement carries only reports.
+    status: int | None = None
+    details: str | None = None
+    #: A report without a timestamp is stamped when it is applied.
+    reports: tuple[Report | str, ...] = ()
+    ttl_seconds: float | None = None
+    on_expiry: OnExpiry = OnExpiry.NOT_READY
+    #: When it was true, by the pusher's clock.
+    at: float | None = None
+    #: The status it replaced: only SR events know it.
+    old_status: int | None = None
+    origin: Origin = Origin.PUSH
+
+
+class ListedStatus(NamedTuple):
+    group: str
+    identifier: str
+    status: int
+    ready: bool
+    details: str | None
+
+
+class ListedReports(NamedTuple):
+    group: str
+    identifier: str
+    reports: tuple[Report, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The answer of one poll: everything a source has, at the moment it was asked."""
+
+    source: str
+    #: `State.revision` when the request was sent: what was touched later is not overwritten.
+    as_of: int
+    requested_at: float
+    statuses: tuple[ListedStatus, ...]
+    #: Folded names of groups of which something could not be read; nothing of them is removed.
+    partial_groups: frozenset[str] = frozenset()
+    #: False when whole groups may be missing: nothing at all is removed.
+    complete: bool = True
+    #: None when the reports could not be had.
+    reports: tuple[ListedReports, ...] | None = None
+    uptime_seconds: float | None = None
+    version: str | None = None
+    transport: str = "http"
+    #: Lesser failures the poll got past, each counted.
+    faults: tuple[tuple[PollFailure, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PollFailed:
+    source: str
+    requested_at: float
+    reason: PollFailure
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Remove what is held of a source, of one of its groups, or of one identifier."""
+
+    source: str
+    group: str | None = None
+    identifier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolledSource:
+    """What the state must know of a configured source."""
+
+    name: str
+    stale_after_seconds: float
+    transport: str = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """These, and no others, are the polled sources."""
+
+    sources: tuple[PolledSource, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed: expire and withhold what is due."""
+
+
+Observation = Statement | Snapshot | PollFailed | Forget | Configured | Tick
+
+
+# --- changes: what an observation altered --------------------------------------------------
+
+
+class ChangeKind(enum.StrEnum):
+    APPEARED = "appeared"
+    STATUS = "status"
+    DETAILS = "details"
+    REMOVED = "removed"
+    SOURCE_DOWN = "source_down"
+    SOURCE_UP = "source_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of the journal. `seq` has no gaps and never repeats.
+
+    For `source_down` and `source_up` there is no group, identifier or status; the details of
+    `source_down` are the error.
+    """
+
+    seq: int
+    at: float
+    kind: ChangeKind
+    source: str
+    group: str | None = None
+    identifier: str | None = None
+    status: int | None = None
+    old_status: int | None = None
+    details: str | None = None
+    #: Readiness after and before; equal unless the alert on this key begins or ends.
+    ready: bool | None = None
+    was_ready: bool | None = None
+
+
+# --- records: what outlives the process ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key as it is kept."""
+
+    key: Key
+    status: int
+    ready: bool
+    details: str | None
+    #: When the number last changed or the key appeared.
+    changed_at: float
+    #: When the readiness last changed or the key appeared.
+    ready_changed_at: float
+    #: When what is held was said: `at`, else the arrival.
+    stated_at: float
+    changes_total: int
+    reports: tuple[Report, ...]
+    reports_total: int
+    #: It appeared not ready, or turned so within two minutes of a restart of its source.
+    early: bool
+    ttl_seconds: float | None = None
+    on_expiry: OnExpiry = OnExpiry.NOT_READY
+    #: The time to live has run out already; nothing is due.
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """A source as it is kept."""
+
+    name: str
+    kind: Kind
+    version: str = ""
+    transport: str = "push"
+    last_seen: float | None = None
+    start_time: float | None = None
+    #: Since when it is down, by polls; None while it is up or was never heard.
+    down_since: float | None = None
+    last_error: str | None = None
+    changes_missed_total: int = 0
+    report_overruns_total: int = 0
+    poll_failures_total: dict[PollFailure, int] = field(default_factory=dict)

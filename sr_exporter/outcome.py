@@ -1,0 +1,49 @@
+"""What one observation altered: for the journal, the store and the readers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sr_exporter.model import ChangeKind
+
+if TYPE_CHECKING:
+    from sr_exporter.held import Entry, Source
+    from sr_exporter.model import Change, Key
+
+_ALTERING = frozenset({ChangeKind.APPEARED, ChangeKind.STATUS, ChangeKind.DETAILS})
+
+
+class Outcome:
+    """The effects of one `State.apply`; a key or source is in one of its two places only."""
+
+    __slots__ = ("changes", "entries", "removed", "sources", "sources_removed")
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        #: Entries of which something that is kept changed.
+        self.entries: dict[Key, Entry] = {}
+        self.removed: dict[Key, None] = {}
+        self.sources: dict[str, Source] = {}
+        self.sources_removed: dict[str, None] = {}
+
+    def keep(self, entry: Entry) -> None:
+        key = entry.key
+        self.removed.pop(key, None)
+        self.entries[key] = entry
+
+    def keep_source(self, source: Source) -> None:
+        self.sources_removed.pop(source.name, None)
+        self.sources[source.name] = source
+
+    def drop(self, entry: Entry) -> None:
+        key = entry.key
+        self.entries.pop(key, None)
+        self.removed[key] = None
+
+    def drop_source(self, source: Source) -> None:
+        self.sources.pop(source.name, None)
+        self.sources_removed[source.name] = None
+
+    def altered(self) -> bool:
+        """Whether a status or details changed, or a key appeared."""
+        return any(change.kind in _ALTERING for change in self.changes)
