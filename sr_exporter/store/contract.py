@@ -1,0 +1,166 @@
+"""What a store promises. Implementations say "implements" and stop.
+
+* **Order.** Batches are kept in the order in which they were handed over.
+* **All or nothing.** Of one batch everything is kept, or nothing. Several batches may be kept
+  by one commit.
+* **Kept.** The future of a batch resolves after the data has reached the disk
+  (`fdatasync`), never before.
+* **Failure.** When a commit fails, the futures of its batches fail with `NotKept`. The store
+  holds on to what they said, newest word per key, and tries again by itself; `load` after a
+  later success shows it. At most `JOURNAL_BACKLOG` changes wait so; then the oldest are
+  given up and counted.
+* **Ownership.** A batch belongs to the store once it is handed over.
+* **After `close`** nothing is taken any more; `close` returns when all that was handed over
+  is kept or has failed.
+
+The contract's tests run against every implementation (tests/unit/test_store_contract.py).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+    from sr_exporter.model import Change, Key, KeyRecord, SourceRecord
+
+#: How many changes wait in memory while the disk takes none.
+JOURNAL_BACKLOG = 100_000
+
+
+class Standing(enum.StrEnum):
+    """Where an owed notification stands."""
+
+    #: Held back by its rule's `for`: it may still be withdrawn.
+    HELD = "held"
+    OWED = "owed"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """One notification that is owed to one notifier: a row of the outbox."""
+
+    #: Stable over retries and restarts; the receiver sees it as `X-SR-Delivery`.
+    id: str
+    #: The number of the change it tells of: the order of deliveries per key.
+    seq: int
+    notifier: str
+    #: What must stay in order: the key, folded, or the source alone.
+    subject: str
+    standing: Standing
+    #: When the change was seen.
+    created_at: float
+    #: Not to be sent before.
+    due_at: float
+    attempts: int
+    #: The notification as it will be sent, whole.
+    body: bytes
+    #: Why it is dead.
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRecord:
+    """A level as it was last given out, so that it can be resolved after a restart too."""
+
+    fingerprint: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    starts_at: float
+    #: None while it fires.
+    resolved_at: float | None
+    generator_url: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one commit must hold, all of it or nothing."""
+
+    keys: dict[Key, KeyRecord] = field(default_factory=dict)
+    keys_removed: dict[Key, None] = field(default_factory=dict)
+    sources: dict[str, SourceRecord] = field(default_factory=dict)
+    sources_removed: dict[str, None] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    #: Rows of the outbox by id; None deletes.
+    outbox: dict[str, Owed | None] = field(default_factory=dict)
+    #: Levels by fingerprint; None deletes.
+    alerts: dict[str, AlertRecord | None] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.keys
+            or self.keys_removed
+            or self.sources
+            or self.sources_removed
+            or self.changes
+            or self.outbox
+            or self.alerts
+        )
+
+    def merge(self, later: Batch) -> None:
+        """Add a later batch; the later word on each key, source and row is the last."""
+        for key, record in later.keys.items():
+            self.keys_removed.pop(key, None)
+            self.keys[key] = record
+        for key in later.keys_removed:
+            self.keys.pop(key, None)
+            self.keys_removed[key] = None
+        for name, source in later.sources.items():
+            self.sources_removed.pop(name, None)
+            self.sources[name] = source
+        for name in later.sources_removed:
+            self.sources.pop(name, None)
+            self.sources_removed[name] = None
+        self.changes.extend(later.changes)
+        self.outbox.update(later.outbox)
+        self.alerts.update(later.alerts)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Everything a store holds that a start needs."""
+
+    #: Made once per store; part of every delivery id.
+    store_id: str
+    last_seq: int
+    sources: list[SourceRecord]
+    keys: list[KeyRecord]
+    outbox: list[Owed]
+    alerts: list[AlertRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFigures:
+    """What the store tells of itself; the families `sr_exporter_store_*`."""
+
+    commits_total: int
+    commit_failures_total: int
+    commit_seconds_total: float
+    batches_total: int
+    changes_given_up_total: int
+    #: Batches handed over and not yet kept.
+    waiting: int
+    size_bytes: int
+    #: Why the last commit failed; None when it did not.
+    error: str | None
+
+
+class Store(Protocol):
+    def load(self) -> Kept:
+        """Give everything that is kept. Called once, before the first `commit`."""
+
+    def commit(self, batch: Batch) -> Future[None]:
+        """Keep a batch; the future fails with `NotKept`. Called on the loop's thread."""
+
+    def changes(self, since: int, limit: int) -> Future[list[Change]]:
+        """Give at most `limit` changes with a number above `since`, oldest first."""
+
+    def figures(self) -> StoreFigures:
+        """Give the store's own figures; never blocks."""
+
+    def close(self) -> None:
+        """Keep what was handed over and let go of the files. Blocks; may be called twice."""

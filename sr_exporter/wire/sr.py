@@ -1,0 +1,276 @@
+"""The answers of the Status/Report commands, to values.
+
+One bad string or item never loses the list (rule 10): what cannot be used is left out, and
+named in `faults`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+
+import msgspec
+
+from sr_exporter.model import (
+    DEEPEST_RING,
+    INT32_MAX,
+    INT32_MIN,
+    ListedReports,
+    ListedStatus,
+    Report,
+    fold,
+    held_status,
+)
+from sr_exporter.wire.text import Undecodable, loads, log, name, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+_Name = Annotated[str, msgspec.Meta(min_length=1)]
+_Int32 = Annotated[int, msgspec.Meta(ge=INT32_MIN, le=INT32_MAX)]
+
+
+class _Status(msgspec.Struct, rename="pascal"):
+    readiness: bool
+    status: _Int32
+    details: str | None = None
+
+
+class _Identifier(_Status, rename="pascal", kw_only=True):
+    name: _Name
+
+
+class _StatusGroup(msgspec.Struct, rename="pascal"):
+    name: _Name
+    identifiers: list[_Identifier]
+
+
+class _Report(msgspec.Struct, rename="pascal"):
+    timestamp: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    log: str
+
+
+class _ReportIdentifier(msgspec.Struct, rename="pascal"):
+    name: _Name
+    reports: list[_Report]
+
+
+class _ReportGroup(msgspec.Struct, rename="pascal"):
+    name: _Name
+    identifiers: list[_ReportIdentifier]
+
+
+class _IdentifierGroup(msgspec.Struct, rename="pascal"):
+    group: _Name
+    identifiers: list[_Name]
+
+
+class _Named(msgspec.Struct, rename="pascal"):
+    """The outer part of a group, when something inside it is wrong."""
+
+    name: _Name
+    identifiers: list[Any]
+
+
+class _NamedReports(msgspec.Struct, rename="pascal"):
+    name: _Name
+    reports: list[Any]
+
+
+class _Version(msgspec.Struct, rename="pascal"):
+    server: str
+
+
+class _Uptime(msgspec.Struct):
+    up_time: str = msgspec.field(name="Up time")
+
+
+class Statuses(NamedTuple):
+    """What `sr_list_status` listed."""
+
+    statuses: tuple[ListedStatus, ...]
+    #: Folded names of groups of which something was left out.
+    partial_groups: frozenset[str]
+    #: False when a whole group was left out, unnamed.
+    complete: bool
+    #: What was left out, and why.
+    faults: tuple[str, ...]
+
+
+class Reports(NamedTuple):
+    """What `sr_list_reports` listed."""
+
+    reports: tuple[ListedReports, ...]
+    faults: tuple[str, ...]
+
+
+class Identifiers(NamedTuple):
+    """What `sr_list_identifiers` listed: one group and its identifiers each."""
+
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def statuses(result: bytes) -> Statuses:
+    """Read the result of `sr_list_status` for a whole server.
+
+    Raises:
+        Undecodable: it is no list of groups at all.
+    """
+    groups = _strict(result, list[_StatusGroup])
+    if groups is None:
+        return _statuses_item_by_item(_list(result))
+    listed = tuple(_listed(group.name, item) for group in groups for item in group.identifiers)
+    return Statuses(listed, frozenset(), complete=True, faults=())
+
+
+def _statuses_item_by_item(document: list[Any]) -> Statuses:
+    listed: list[ListedStatus] = []
+    partial: set[str] = set()
+    faults: list[str] = []
+    unnamed = False
+    for entry in document:
+        group = _convert(entry, _Named, faults.append)
+        if group is None:
+            unnamed = True
+            continue
+        for item in group.identifiers:
+            identifier = _convert(item, _Identifier, faults.append)
+            if identifier is None:
+                partial.add(fold(name(group.name)))
+            else:
+                listed.append(_listed(group.name, identifier))
+    return Statuses(tuple(listed), frozenset(partial), not unnamed, tuple(faults))
+
+
+def reports(result: bytes) -> Reports:
+    """Read the result of `sr_list_reports` for a whole server.
+
+    Raises:
+        Undecodable: it is no list of groups at all.
+    """
+    groups = _strict(result, list[_ReportGroup])
+    if groups is not None:
+        return Reports(
+            tuple(
+                ListedReports(name(group.name), name(item.name), _ring(item.reports))
+                for group in groups
+                for item in group.identifiers
+            ),
+            faults=(),
+        )
+    listed: list[ListedReports] = []
+    faults: list[str] = []
+    for entry in _list(result):
+        group = _convert(entry, _Named, faults.append)
+        for item in group.identifiers if group else ():
+            identifier = _convert(item, _NamedReports, faults.append)
+            if group is None or identifier is None:
+                continue
+            good = [_convert(report, _Report, faults.append) for report in identifier.reports]
+            ring = _ring([report for report in good if report is not None])
+            listed.append(ListedReports(name(group.name), name(identifier.name), ring))
+    return Reports(tuple(listed), tuple(faults))
+
+
+def identifiers(result: bytes) -> Identifiers:
+    """Read the result of `sr_list_identifiers`, of a whole server or of one group.
+
+    Raises:
+        Undecodable: it is neither a list of groups nor a group.
+    """
+    listed = _strict(result, list[_IdentifierGroup] | _IdentifierGroup)
+    if listed is None:
+        listed = _tolerant(result, list[_IdentifierGroup] | _IdentifierGroup)
+    groups = listed if isinstance(listed, list) else [listed]
+    return Identifiers(
+        tuple((name(group.group), tuple(map(name, group.identifiers))) for group in groups)
+    )
+
+
+def status(result: bytes, group: str, identifier: str) -> ListedStatus:
+    """Read the result of `sr_get_status`, asked for this group and identifier.
+
+    Raises:
+        Undecodable: it is no status.
+    """
+    said = _strict(result, _Status) or _tolerant(result, _Status)
+    return _listed_as(group, identifier, said)
+
+
+def version(result: bytes) -> str:
+    """Read the bare version of the result of `version`: "4.0.1".
+
+    Raises:
+        Undecodable: it names no server.
+    """
+    server = text((_strict(result, _Version) or _tolerant(result, _Version)).server)
+    found = re.search(r"\((\S+)", server)
+    return found[1] if found else server
+
+
+def uptime(result: bytes) -> float:
+    """Read the up time, in seconds, of the result of `uptime`.
+
+    Raises:
+        Undecodable: it tells no up time.
+    """
+    said = (_strict(result, _Uptime) or _tolerant(result, _Uptime)).up_time
+    found = re.match(r"\s*([0-9]{1,12})\b", said)
+    if not found:
+        raise Undecodable(f"Up time: {said[:40]!r} begins with no number")
+    return float(found[1])
+
+
+def _listed(group: str, item: _Identifier) -> ListedStatus:
+    return _listed_as(group, item.name, item)
+
+
+def _listed_as(group: str, identifier: str, said: _Status) -> ListedStatus:
+    details = said.details
+    return ListedStatus(
+        name(group),
+        name(identifier),
+        held_status(said.status, ready=said.readiness),
+        said.readiness,
+        None if details is None else text(details),
+    )
+
+
+def _ring(listed: list[_Report]) -> tuple[Report, ...]:
+    return tuple(Report(item.timestamp, log(item.log)) for item in listed[-DEEPEST_RING:])
+
+
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def _strict(result: bytes, wanted: Any) -> Any:
+    """Decode at once what is as it should be; None when it is not."""
+    decoder = _decoders.get(wanted) or _decoders.setdefault(wanted, msgspec.json.Decoder(wanted))
+    try:
+        return decoder.decode(result)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _tolerant(result: bytes, wanted: Any) -> Any:
+    try:
+        return msgspec.convert(loads(result), wanted)
+    except msgspec.ValidationError as error:
+        raise Undecodable(text(str(error))) from None
+
+
+def _list(result: bytes) -> list[Any]:
+    document = loads(result)
+    if not isinstance(document, list):
+        raise Undecodable(f"a list of groups was expected, not {type(document).__name__}")
+    return document
+
+
+def _convert(item: Any, wanted: type[T], fault: Callable[[str], None]) -> T | None:
+    try:
+        return msgspec.convert(item, wanted)
+    except msgspec.ValidationError as error:
+        fault(text(str(error)))
+        return None

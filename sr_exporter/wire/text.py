@@ -1,0 +1,70 @@
+r"""Bytes to text that can be shown, and JSON that survives invalid UTF-8.
+
+OpenSIPS sends details and logs as raw bytes; one invalid one would cost the whole list with a
+strict decoder (facts on escaping). The strict decoder is tried first, since it is fast and
+nearly always right; what it refuses is read once more by way of `surrogateescape`, so that
+names and texts can be mended each in its own way:
+
+* a *text* (details, log) shows U+FFFD for what is not UTF-8;
+* a *name* shows the bytes as `\\xff`, so that two names stay two.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Undecodable(ValueError):  # noqa: N818 - named for what befell the caller
+    """Bytes that are not JSON, with the reason."""
+
+
+def loads(data: bytes) -> Any:
+    """Decode JSON whose strings may hold invalid UTF-8, as lone surrogates (PEP 383).
+
+    Raises:
+        Undecodable: it is not JSON, or nested beyond reason.
+    """
+    try:
+        return json.loads(data.decode("utf-8", "surrogateescape"), parse_constant=_no_constant)
+    except RecursionError:
+        raise Undecodable("JSON is nested too deeply") from None
+    except ValueError as error:
+        raise Undecodable(f"JSON is malformed: {error}") from None
+
+
+def name(said: str) -> str:
+    r"""Make a name encodable: what is no UTF-8 becomes `\\xff`, a stray surrogate `\\ud800`."""
+    if said.isascii() or not _SURROGATE.search(said):
+        return said
+    return _SURROGATE.sub(_escaped, said)
+
+
+def text(said: str) -> str:
+    """Make a text encodable: what is no UTF-8 becomes U+FFFD, as Python replaces it."""
+    if said.isascii() or not _SURROGATE.search(said):
+        return said
+    raw = said.encode("utf-8", "surrogatepass" if _foreign(said) else "surrogateescape")
+    return raw.decode("utf-8", "replace")
+
+
+def log(said: str) -> str:
+    """Make a log line of what was logged: a text without its one trailing newline."""
+    return text(said).removesuffix("\n")
+
+
+def _foreign(said: str) -> bool:
+    """Whether there is a surrogate that stands for no byte: it was written as an escape."""
+    return any(not "\udc80" <= found <= "\udcff" for found in _SURROGATE.findall(said))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def _no_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
