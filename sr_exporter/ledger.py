@@ -78,6 +78,7 @@ class Ledger:
                 out.keep(entry)
             return
         entry.status, entry.ready, entry.details = status, ready, details
+        since = entry.ready_changed_at if not was_ready else at
         if status != old_status:
             entry.changes_total += 1
             entry.changed_at = at
@@ -85,7 +86,9 @@ class Ledger:
             entry.ready_changed_at = at
             entry.early = not ready and _starting(entry.group.source, at)
             self._index(entry)
-        self._log_entry(out, ChangeKind.STATUS, entry, at, old_status, was_ready=was_ready)
+        self._log_entry(
+            out, ChangeKind.STATUS, entry, at, old_status, was_ready=was_ready, since=since
+        )
         out.keep(entry)
 
     def hold(self, entry: Entry) -> None:
@@ -108,7 +111,14 @@ class Ledger:
         self.not_ready.pop(entry, None)
         entry.expires_at = None
         self._log_entry(
-            out, ChangeKind.REMOVED, entry, at, entry.status, was_ready=entry.ready, gone=True
+            out,
+            ChangeKind.REMOVED,
+            entry,
+            at,
+            entry.status,
+            was_ready=entry.ready,
+            since=entry.ready_changed_at,
+            gone=True,
         )
         out.drop(entry)
         if not group.entries:
@@ -120,7 +130,14 @@ class Ledger:
         for entry in list(source.entries()):
             self.remove(out, entry, at)
         if source.down_since is not None:
-            self.log(out, ChangeKind.REMOVED, at, source, "no longer configured")
+            self.log(
+                out,
+                ChangeKind.REMOVED,
+                at,
+                source,
+                "no longer configured",
+                since=source.down_since,
+            )
         self._drop_source(out, source)
 
     def _drop_source(self, out: Outcome, source: Source) -> None:
@@ -152,9 +169,13 @@ class Ledger:
         at: float,
         source: Source,
         details: str | None = None,
+        *,
+        since: float,
     ) -> None:
         self.last_seq += 1
-        out.changes.append(Change(self.last_seq, at, kind, source.name, details=details))
+        out.changes.append(
+            Change(self.last_seq, at, kind, source.name, details=details, not_ready_since=since)
+        )
 
     def _log_entry(
         self,
@@ -165,6 +186,7 @@ class Ledger:
         old_status: int | None = None,
         *,
         was_ready: bool | None = None,
+        since: float | None = None,
         gone: bool = False,
     ) -> None:
         self.last_seq += 1
@@ -182,6 +204,7 @@ class Ledger:
                 details=None if gone else entry.details,
                 ready=None if gone else entry.ready,
                 was_ready=was_ready,
+                not_ready_since=entry.ready_changed_at if since is None else since,
             )
         )
 

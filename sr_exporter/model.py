@@ -236,6 +236,9 @@ class Change:
     #: Readiness after and before; equal unless the alert on this key begins or ends.
     ready: bool | None = None
     was_ready: bool | None = None
+    #: When the "not ready" (or "down") that this begins, goes on with or ends had begun.
+    #: Not journalled: alerts need it, and the journal has the line that began it.
+    not_ready_since: float | None = None
 
 
 # --- records: what outlives the process ----------------------------------------------------

@@ -231,8 +231,8 @@ class State(Ledger):
         source.withheld = False
         source.last_seen = now
         if source.down_since is not None:
-            source.down_since = None
-            self.log(out, ChangeKind.SOURCE_UP, poll.requested_at, source)
+            since, source.down_since = source.down_since, None
+            self.log(out, ChangeKind.SOURCE_UP, poll.requested_at, source, since=since)
         source.last_error = None
         for reason, error in poll.faults:
             _count(source, reason)
@@ -275,7 +275,7 @@ class State(Ledger):
         out.keep_source(source)
         if source.down_since is None:
             source.down_since = now
-            self.log(out, ChangeKind.SOURCE_DOWN, now, source, failed.error)
+            self.log(out, ChangeKind.SOURCE_DOWN, now, source, failed.error, since=now)
             self.schedule(now + source.stale_after_seconds, source)
 
     # --- configuration, forgetting, time ---------------------------------------------------

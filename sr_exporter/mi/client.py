@@ -1,0 +1,125 @@
+"""The Status/Report commands of one OpenSIPS, by whichever names it knows them (rule 12).
+
+The old names work everywhere up to 4.1-dev; the new ones are tried when an old one is
+unknown, and what worked is remembered. `which` is never asked: 4.0 lists only the new names
+and 3.6 only the old.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, TypeVar
+
+from sr_exporter.errors import MiError
+from sr_exporter.model import PollFailure
+from sr_exporter.wire import jsonrpc, sr
+from sr_exporter.wire.text import Undecodable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sr_exporter.mi.transport import Transport
+    from sr_exporter.model import ListedStatus
+
+T = TypeVar("T")
+
+
+class Command(enum.Enum):
+    """A command by its name up to 3.6 (and after, as an alias), and its name since 4.0."""
+
+    GET_STATUS = ("sr_get_status", "status_report:get")
+    LIST_STATUS = ("sr_list_status", "status_report:status")
+    LIST_REPORTS = ("sr_list_reports", "status_report:reports")
+    LIST_IDENTIFIERS = ("sr_list_identifiers", "status_report:identifiers")
+    VERSION = ("version", "core:version")
+    UPTIME = ("uptime", "core:uptime")
+
+
+class MiClient:
+    """Asks one OpenSIPS, one request at a time.
+
+    Every method raises `MiError`, whose reason is the label of the failure's counter.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._generation = 0
+        self._request_id = 0
+
+    @property
+    def transport_name(self) -> str:
+        return self._transport.name
+
+    async def statuses(self) -> sr.Statuses:
+        return await self._read(Command.LIST_STATUS, sr.statuses)
+
+    async def reports(self) -> sr.Reports:
+        return await self._read(Command.LIST_REPORTS, sr.reports)
+
+    async def identifiers(self, group: str | None = None) -> sr.Identifiers:
+        params = [] if group is None else [group]
+        return await self._read(Command.LIST_IDENTIFIERS, sr.identifiers, params)
+
+    async def status(self, group: str, identifier: str) -> ListedStatus:
+        return await self._read(
+            Command.GET_STATUS,
+            lambda result: sr.status(result, group, identifier),
+            [group, identifier],
+        )
+
+    async def version(self) -> str:
+        return await self._read(Command.VERSION, sr.version)
+
+    async def uptime_seconds(self) -> float:
+        return await self._read(Command.UPTIME, sr.uptime)
+
+    def rest(self) -> None:
+        """Let go of connections until the next request."""
+        self._transport.rest()
+
+    async def _read(
+        self, command: Command, read: Callable[[bytes], T], params: list[str] | None = None
+    ) -> T:
+        result = await self._call(command, params)
+        try:
+            return read(result)
+        except Undecodable as error:
+            raise MiError(PollFailure.MALFORMED, f"{self._name(command)}: {error}") from None
+
+    async def _call(self, command: Command, params: list[str] | None) -> bytes:
+        try:
+            return await self._ask(command, params)
+        except jsonrpc.RpcError as error:
+            if error.code != jsonrpc.METHOD_NOT_FOUND:
+                raise self._rpc_failure(command, error) from None
+        self._generation = 1 - self._generation
+        try:
+            return await self._ask(command, params)
+        except jsonrpc.RpcError as error:
+            self._generation = 0
+            if error.code == jsonrpc.METHOD_NOT_FOUND:
+                raise MiError(
+                    PollFailure.UNSUPPORTED,
+                    f"it knows neither {' nor '.join(command.value)}:"
+                    " Status/Report begins with OpenSIPS 3.3",
+                ) from None
+            raise self._rpc_failure(command, error) from None
+
+    async def _ask(self, command: Command, params: list[str] | None) -> bytes:
+        self._request_id = self._request_id % 1_000_000 + 1
+        method = self._name(command)
+        try:
+            request = jsonrpc.request(method, params, request_id=self._request_id)
+        except jsonrpc.RequestTooBig as error:
+            raise MiError(PollFailure.TOO_BIG, str(error)) from None
+        answer = await self._transport.ask(request)
+        try:
+            return jsonrpc.result(answer, request_id=self._request_id)
+        except Undecodable as error:
+            raise MiError(PollFailure.MALFORMED, f"{method}: {error}") from None
+
+    def _name(self, command: Command) -> str:
+        return command.value[self._generation]
+
+    def _rpc_failure(self, command: Command, error: jsonrpc.RpcError) -> MiError:
+        return MiError(PollFailure.RPC_ERROR, f"{self._name(command)}: {error}")

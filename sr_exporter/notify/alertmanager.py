@@ -1,0 +1,212 @@
+"""Give the levels to every instance of an Alertmanager, each at its own pace.
+
+As Prometheus does it (facts on Alertmanager, section 1): what changed goes out at once, what
+fires goes out again every minute with an end four minutes ahead, what was resolved for
+fifteen minutes. A failed batch is not queued: the level as it is then is sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import structlog
+
+from sr_exporter.notify import payload, retry
+from sr_exporter.outbound import Outbound, OutboundError, Post
+from sr_exporter.redact import redact_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sr_exporter.config import Alertmanager
+    from sr_exporter.notify.book import AlertBook, Level
+    from sr_exporter.notify.figures import NotifierObserver
+
+log = structlog.get_logger(__name__)
+
+RESEND_SECONDS = 60.0
+BATCH_ALERTS = 256
+_LIMIT_BYTES = 65536
+_LONGEST_BACKOFF_SECONDS = 30.0
+
+
+class Instance:
+    """One Alertmanager of a notifier."""
+
+    def __init__(
+        self,
+        notifier: str,
+        url: str,
+        book: AlertBook,
+        observer: NotifierObserver,
+        pool: ThreadPoolExecutor,
+        *,
+        timeout_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._notifier = notifier
+        self._url = url.rstrip("/") + "/api/v2/alerts"
+        self._book = book
+        self._observer = observer
+        self._outbound = Outbound(pool)
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._told = 0
+        self._attempts = 0
+        self._said: str | None = None
+        self.changed = asyncio.Event()
+
+    @property
+    def backlog(self) -> int:
+        return len(self._book.changed_after(self._told))
+
+    async def run(self) -> None:
+        """Send for ever."""
+        loop = asyncio.get_running_loop()
+        resend_at = loop.time()
+        while True:
+            self.changed.clear()
+            whole = loop.time() >= resend_at
+            wait = await self.send(whole=whole)
+            if wait is None:
+                if whole:
+                    resend_at = loop.time() + RESEND_SECONDS
+                await self._changed_or(resend_at - loop.time())
+            else:
+                await asyncio.sleep(wait)
+
+    async def send(self, *, whole: bool) -> float | None:
+        """Send everything, or what changed. Gives how long to wait before the next try."""
+        version = self._book.version
+        levels = self._book.levels() if whole else self._book.changed_after(self._told)
+        for first in range(0, len(levels), BATCH_ALERTS):
+            batch = levels[first : first + BATCH_ALERTS]
+            status, headers, error = await self._post(batch)
+            wait = self._judge(batch, status, headers, error)
+            if wait is not None:
+                return wait
+        self._told = version
+        return None
+
+    def _judge(
+        self, batch: Sequence[Level], status: int | None, headers: Mapping[str, str], error: str
+    ) -> float | None:
+        now = self._clock()
+        self._attempts += 1
+        decision = retry.decide(
+            status=status,
+            error=error,
+            headers=headers,
+            attempts=self._attempts,
+            age_seconds=0.0,
+            max_age_seconds=1.0,
+            now=now,
+            random=random.random(),
+        )
+        match decision:
+            case retry.Retry(delay_seconds=delay, reason=reason):
+                self._tell(reason)
+                self._observer.retried(self._notifier, reason)
+                return min(delay, _LONGEST_BACKOFF_SECONDS)
+            case retry.Dead(reason=reason):
+                # What was valid in the batch is stored all the same; the rest is not made
+                # valid by sending it again at once. The resend will.
+                self._tell(reason)
+                self._observer.dead(self._notifier, reason)
+            case retry.Settled():
+                self._tell(None)
+                self._observer.accepted(self._notifier)
+                for level in batch:
+                    if level.version > self._told:
+                        self._observer.latency(self._notifier, now - level.changed_at)
+        self._attempts = 0
+        return None
+
+    async def _post(self, batch: Sequence[Level]) -> tuple[int | None, Mapping[str, str], str]:
+        post = Post(
+            url=self._url,
+            body=payload.alertmanager((level.record for level in batch), self._clock()),
+            timeout_seconds=self._timeout_seconds,
+            limit_bytes=_LIMIT_BYTES,
+            headers={},
+        )
+        try:
+            answer = await self._outbound.post(post, wants_body=lambda status: status == 400)
+        except OutboundError as error:
+            return None, {}, str(error)
+        return answer.status, answer.headers, ""
+
+    async def _changed_or(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self.changed.wait()
+
+    def _tell(self, error: str | None) -> None:
+        if error == self._said:
+            return
+        instance = redact_url(self._url)
+        if error is None:
+            log.info("Alertmanager takes alerts", notifier=self._notifier, instance=instance)
+        else:
+            log.warning(
+                "Alertmanager does not take alerts",
+                notifier=self._notifier,
+                instance=instance,
+                error=error,
+            )
+        self._said = error
+
+
+class AlertmanagerSender:
+    """All instances of one notifier."""
+
+    def __init__(
+        self,
+        config: Alertmanager,
+        book: AlertBook,
+        observer: NotifierObserver,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self.name = config.name
+        self._pool = ThreadPoolExecutor(
+            len(config.urls), thread_name_prefix=f"alertmanager-{config.name}"
+        )
+        self._instances = [
+            Instance(
+                config.name,
+                url,
+                book,
+                observer,
+                self._pool,
+                timeout_seconds=config.timeout_seconds,
+                clock=clock,
+            )
+            for url in config.urls
+        ]
+
+    @property
+    def backlog(self) -> int:
+        """How many changes the instance that is furthest behind was not told yet."""
+        return max(instance.backlog for instance in self._instances)
+
+    def wake(self) -> None:
+        for instance in self._instances:
+            instance.changed.set()
+
+    async def run(self) -> None:
+        """Send for ever."""
+        async with asyncio.TaskGroup() as group:
+            for instance in self._instances:
+                group.create_task(instance.run())
+
+    async def drain(self) -> None:
+        """Send once more what changed."""
+        await asyncio.gather(*(instance.send(whole=False) for instance in self._instances))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,169 @@
+"""An alert: who it is about, what it says, since when. Pure.
+
+Identity is the label set, so no text that changes is ever a label (facts on Alertmanager,
+section 1): status, details and reports are annotations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+from sr_exporter.model import Key
+from sr_exporter.notify import rules
+from sr_exporter.words import meaning
+
+if TYPE_CHECKING:
+    from sr_exporter.held import Entry
+    from sr_exporter.model import Change
+    from sr_exporter.notify.rules import Rule
+
+NOT_READY = "OpenSIPSNotReady"
+SOURCE_DOWN = "OpenSIPSSourceDown"
+
+#: How Go prints no time: the end of an alert that still fires.
+ZERO_TIME = "0001-01-01T00:00:00Z"
+_NEWEST_REPORTS = 3
+_FNV_OFFSET, _FNV_PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    starts_at: float
+    generator_url: str
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where this exporter is reached from outside: `--web.external-url`."""
+
+    external_url: str
+
+    def key(self, key: Key) -> str:
+        query = urlencode({"group": key.group, "identifier": key.identifier}, quote_via=quote)
+        return f"{self.source(key.source)}?{query}"
+
+    def source(self, source: str) -> str:
+        return f"{self.external_url}/sources/{quote(source, safe='')}"
+
+    def runbook(self, alertname: str) -> str:
+        return f"{self.external_url}/runbooks#{alertname.lower()}"
+
+
+def of_key(entry: Entry, links: Links) -> Alert:
+    """Make the alert of a key as it is now."""
+    key = entry.key
+    rule = rules.for_key(key, early=entry.early)
+    return Alert(
+        labels=_key_labels(key, rule),
+        annotations=_annotations(entry, links),
+        starts_at=entry.ready_changed_at,
+        generator_url=links.key(key),
+    )
+
+
+def of_removed_key(change: Change, links: Links) -> Alert:
+    """Make the alert of a key that is gone, to resolve it."""
+    key = Key(change.source, change.group or "", change.identifier or "")
+    rule = rules.for_key(key, early=False)
+    return Alert(
+        labels=_key_labels(key, rule),
+        annotations={
+            "summary": f"{_place(key)} is gone",
+            "description": "The identifier is no longer listed.",
+            "runbook_url": links.runbook(NOT_READY),
+        },
+        starts_at=change.at if change.not_ready_since is None else change.not_ready_since,
+        generator_url=links.key(key),
+    )
+
+
+def of_source(source: str, *, since: float, error: str | None, links: Links) -> Alert:
+    """Make the alert of a polled source that is down, or was."""
+    said = f" Last error: {error}." if error else ""
+    return Alert(
+        labels={
+            "alertname": SOURCE_DOWN,
+            "source": source,
+            "severity": rules.for_source().severity,
+        },
+        annotations={
+            "summary": f"OpenSIPS {source} does not answer its Management Interface",
+            "description": f"{source} cannot be polled; what is shown of it is what it last"
+            f" said.{said}",
+            "runbook_url": links.runbook(SOURCE_DOWN),
+        },
+        starts_at=since,
+        generator_url=links.source(source),
+    )
+
+
+def fingerprint(labels: dict[str, str]) -> str:
+    """Give Alertmanager's name for a label set: FNV-1a over sorted names and values."""
+    found = _FNV_OFFSET
+    for name in sorted(labels):
+        for byte in name.encode() + b"\xff" + labels[name].encode() + b"\xff":
+            found = ((found ^ byte) * _FNV_PRIME) & _MASK
+    return f"{found:016x}"
+
+
+def key_of(labels: dict[str, str]) -> Key:
+    """Give the key a key's alert is about."""
+    return Key(labels["source"], labels["group"], labels["identifier"])
+
+
+def rfc3339(seconds: float) -> str:
+    """Write a time as Alertmanager reads it, to the microsecond."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _key_labels(key: Key, rule: Rule) -> dict[str, str]:
+    return {
+        "alertname": NOT_READY,
+        "source": key.source,
+        "group": key.group,
+        "identifier": key.identifier,
+        "severity": rule.severity,
+    }
+
+
+def _annotations(entry: Entry, links: Links) -> dict[str, str]:
+    key = entry.key
+    word = meaning(key.group, key.identifier, entry.status)
+    state = "ready" if entry.ready else "not ready"
+    description = f"Status {entry.status}"
+    if word != state:
+        description += f" ({word})"
+    if entry.details:
+        description += f": {entry.details}"
+    source = entry.group.source
+    if source.polled and not source.up:
+        description += (
+            f" This is what {source.name} last said: it does not answer now"
+            f" ({source.last_error or 'not heard since the exporter started'})."
+        )
+    said = {
+        "summary": f"{_place(key)} is {state}",
+        "description": description,
+        "status": str(entry.status),
+        "runbook_url": links.runbook(NOT_READY),
+    }
+    if entry.details is not None:
+        said["details"] = entry.details
+    if entry.reports:
+        newest = entry.reports[-_NEWEST_REPORTS:]
+        said["reports"] = "\n".join(report.log for report in newest)
+    return said
+
+
+def _place(key: Key) -> str:
+    return f"{key.group}/{key.identifier} on {key.source}"

@@ -1,0 +1,201 @@
+"""The levels: which alerts fire now, and which were resolved a short while ago.
+
+Kept up to date from outcomes, so that its cost follows what changed. A level is written to
+the store when it changes: after a restart, what fired and no longer should is resolved.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sr_exporter.held import Entry, Source
+from sr_exporter.model import ChangeKind
+from sr_exporter.notify import alerts, rules
+from sr_exporter.store.contract import AlertRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sr_exporter.model import Key
+    from sr_exporter.notify.alerts import Alert, Links
+    from sr_exporter.outcome import Outcome
+    from sr_exporter.state import State
+
+#: For how long a resolved alert is sent again: as Prometheus does.
+RESOLVED_SECONDS = 900.0
+
+#: Whom an alert is about: a key, folded, or a source by its name.
+Who = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    record: AlertRecord
+    #: When it last changed, by its order and by our clock.
+    version: int
+    changed_at: float
+
+
+class AlertBook:
+    """Knows every level; `refresh` brings it up to date."""
+
+    def __init__(self, state: State, links: Links) -> None:
+        self._state = state
+        self._links = links
+        self._firing: dict[Who, str] = {}
+        #: By fingerprint, the one that changed last at the end.
+        self._levels: dict[str, Level] = {}
+        self._pending: dict[Who, None] = {}
+        self._due: list[tuple[float, int, Who]] = []
+        #: When which resolved level has been told long enough.
+        self._ended: list[tuple[float, str]] = []
+        self._tie = itertools.count()
+        self.version = 0
+
+    def restore(self, records: Iterable[AlertRecord], now: float) -> None:
+        """Take up the levels that were given out; what ended meanwhile is resolved at `now`.
+
+        The next `refresh` tells all that changed, and everything is looked at once.
+        """
+        for record in records:
+            self._put(record, now)
+            if record.resolved_at is None:
+                self._firing[_who_of(record)] = record.fingerprint
+        self._pending.update(dict.fromkeys(self._firing))
+        for entry in self._state.not_ready:
+            self._pending[_who(entry.key)] = None
+        for source in self._state.sources.values():
+            if source.down_since is not None:
+                self._pending[source.name,] = None
+
+    def observe(self, outcome: Outcome) -> None:
+        """Remember whom to look at again."""
+        for key in (*outcome.entries, *outcome.removed):
+            self._pending[_who(key)] = None
+        for name in (*outcome.sources, *outcome.sources_removed):
+            self._pending[name,] = None
+        for change in outcome.changes:
+            if change.kind in (ChangeKind.SOURCE_DOWN, ChangeKind.SOURCE_UP):
+                for entry in self._state.not_ready:
+                    if entry.group.source.name == change.source:
+                        self._pending[_who(entry.key)] = None
+
+    def refresh(self, now: float) -> dict[str, AlertRecord | None]:
+        """Bring the levels up to date. Gives what changed, for the store."""
+        while self._due and self._due[0][0] <= now:
+            self._pending[heapq.heappop(self._due)[2]] = None
+        pending, self._pending = self._pending, {}
+        changed: dict[str, AlertRecord | None] = {}
+        for who in pending:
+            self._look(who, now, changed)
+        self._forget_resolved(now, changed)
+        return changed
+
+    def next_due(self) -> float | None:
+        """Give when `refresh` has something to do though nothing is observed."""
+        nearest = [heap[0][0] for heap in (self._due, self._ended) if heap]
+        return min(nearest, default=None)
+
+    def levels(self) -> list[Level]:
+        return list(self._levels.values())
+
+    def changed_after(self, version: int) -> list[Level]:
+        """Give the levels that changed after a version of the book."""
+        newest = itertools.takewhile(
+            lambda level: level.version > version, reversed(self._levels.values())
+        )
+        return list(newest)[::-1]
+
+    def firing(self) -> Iterator[AlertRecord]:
+        for mark in self._firing.values():
+            yield self._levels[mark].record
+
+    def _look(self, who: Who, now: float, changed: dict[str, AlertRecord | None]) -> None:
+        wanted = self._wanted(who, now)
+        mark = self._firing.get(who)
+        if mark is not None and (wanted is None or wanted.fingerprint != mark):
+            del self._firing[who]
+            ended = replace(self._levels[mark].record, resolved_at=now)
+            self._change(ended, now, changed)
+            mark = None
+        if wanted is None:
+            return
+        starts_at = min(wanted.starts_at, now)
+        if mark is not None:
+            starts_at = min(starts_at, self._levels[mark].record.starts_at)
+        record = AlertRecord(
+            fingerprint=wanted.fingerprint,
+            labels=wanted.labels,
+            annotations=wanted.annotations,
+            starts_at=starts_at,
+            resolved_at=None,
+            generator_url=wanted.generator_url,
+        )
+        held = self._levels.get(record.fingerprint)
+        if held is None or held.record != record:
+            self._firing[who] = record.fingerprint
+            self._change(record, now, changed)
+
+    def _wanted(self, who: Who, now: float) -> Alert | None:
+        """Give the alert that should fire for somebody now, if any; note when it will."""
+        found = self._find(who)
+        if isinstance(found, Source):
+            if found.down_since is None:
+                return None
+            rule, since = rules.for_source(), found.down_since
+        elif found is not None and not found.ready:
+            rule, since = rules.for_key(found.key, early=found.early), found.ready_changed_at
+        else:
+            return None
+        if rule.silent:
+            return None
+        due = since + rule.for_seconds
+        if due > now and rule.for_seconds:
+            heapq.heappush(self._due, (due, next(self._tie), who))
+            return None
+        if isinstance(found, Entry):
+            return alerts.of_key(found, self._links)
+        return alerts.of_source(found.name, since=since, error=found.last_error, links=self._links)
+
+    def _find(self, who: Who) -> Entry | Source | None:
+        source = self._state.sources.get(who[0])
+        if source is None or len(who) == 1:
+            return source
+        return source.entry(who[1], who[2])
+
+    def _forget_resolved(self, now: float, changed: dict[str, AlertRecord | None]) -> None:
+        while self._ended and self._ended[0][0] <= now:
+            mark = heapq.heappop(self._ended)[1]
+            level = self._levels.get(mark)
+            resolved_at = level.record.resolved_at if level else None
+            if resolved_at is not None and resolved_at + RESOLVED_SECONDS <= now:
+                del self._levels[mark]
+                changed[mark] = None
+
+    def _change(
+        self, record: AlertRecord, now: float, changed: dict[str, AlertRecord | None]
+    ) -> None:
+        self._put(record, now)
+        changed[record.fingerprint] = record
+
+    def _put(self, record: AlertRecord, now: float) -> None:
+        self.version += 1
+        self._levels.pop(record.fingerprint, None)
+        self._levels[record.fingerprint] = Level(record, self.version, now)
+        if record.resolved_at is not None:
+            heapq.heappush(self._ended, (record.resolved_at + RESOLVED_SECONDS, record.fingerprint))
+
+
+def _who(key: Key) -> Who:
+    return tuple(key.folded())
+
+
+def _who_of(record: AlertRecord) -> Who:
+    """Give whom a record is about, by its labels."""
+    labels = record.labels
+    if labels["alertname"] == alerts.SOURCE_DOWN:
+        return (labels["source"],)
+    return alerts.key_of(labels).folded()

@@ -1,0 +1,21 @@
+"""What notifiers tell of themselves, and to whom."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class NotifierObserver(Protocol):
+    """Counts deliveries, and hears how a notifier stands."""
+
+    def accepted(self, notifier: str) -> None:
+        """A notification was accepted."""
+
+    def latency(self, notifier: str, seconds: float) -> None:
+        """From a change being seen to its notification being accepted it took so long."""
+
+    def retried(self, notifier: str, reason: str) -> None:
+        """A notification was not accepted, and will be sent again."""
+
+    def dead(self, notifier: str, reason: str) -> None:
+        """A notification was given up."""

@@ -1,0 +1,153 @@
+"""Deliver what the outbox owes to one webhook: at least once, in order per key."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from sr_exporter.errors import NotKept
+from sr_exporter.notify import retry
+from sr_exporter.outbound import Outbound, OutboundError, Post
+from sr_exporter.store.contract import Batch, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sr_exporter.config import Webhook
+    from sr_exporter.notify.figures import NotifierObserver
+    from sr_exporter.notify.outbox import Queue
+    from sr_exporter.store.contract import Owed, Store
+
+log = structlog.get_logger(__name__)
+
+#: How many notifications are under way at once, each of another key.
+LANES = 4
+#: An answer's body says nothing to us; so much of it is taken that the connection is of use.
+_LIMIT_BYTES = 65536
+#: The longest time between two looks at the queue: our clock may have jumped.
+_LONGEST_WAIT_SECONDS = 10.0
+
+
+class WebhookSender:
+    """Sends one notifier's queue, on threads of its own, so that it delays nobody else."""
+
+    def __init__(
+        self,
+        config: Webhook,
+        queue: Queue,
+        store: Store,
+        observer: NotifierObserver,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self.name = config.name
+        self._config = config
+        self._queue = queue
+        self._store = store
+        self._observer = observer
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(LANES, thread_name_prefix=f"webhook-{config.name}")
+        self._idle = [Outbound(self._pool) for _ in range(LANES)]
+        self._changed = asyncio.Event()
+        self._deliveries: set[asyncio.Task[None]] = set()
+        queue.on_change(self._changed.set)
+
+    @property
+    def backlog(self) -> int:
+        return len(self._queue)
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        while True:
+            self._changed.clear()
+            self._start_deliveries()
+            due = self._queue.next_due()
+            wait = _LONGEST_WAIT_SECONDS
+            if due is not None and self._idle:
+                wait = min(wait, max(0.001, due - self._clock()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+
+    async def drain(self) -> None:
+        """Attempt once more whatever is due, and wait for what is under way."""
+        self._start_deliveries()
+        while self._deliveries:
+            await asyncio.wait(self._deliveries)
+            self._start_deliveries()
+
+    def close(self) -> None:
+        """End what is under way; it stays owed."""
+        for delivery in self._deliveries:
+            delivery.cancel()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _start_deliveries(self) -> None:
+        while self._idle and (owed := self._queue.take(self._clock())) is not None:
+            delivery = asyncio.ensure_future(self._deliver(owed, self._idle.pop()))
+            self._deliveries.add(delivery)
+            delivery.add_done_callback(self._deliveries.discard)
+
+    async def _deliver(self, owed: Owed, lane: Outbound) -> None:
+        attempt = replace(owed, attempts=owed.attempts + 1)
+        status, headers, error = await self._post(attempt, lane)
+        self._idle.append(lane)
+        now = self._clock()
+        decision = retry.decide(
+            status=status,
+            error=error,
+            headers=headers,
+            attempts=attempt.attempts,
+            age_seconds=now - owed.created_at,
+            max_age_seconds=self._config.max_age_seconds,
+            now=now,
+            random=random.random(),
+        )
+        match decision:
+            case retry.Settled():
+                self._observer.latency(self.name, now - max(owed.created_at, _due_at(owed)))
+                self._observer.accepted(self.name)
+                self._queue.settle(attempt)
+                await self._keep({owed.id: None})
+            case retry.Retry(delay_seconds=delay, reason=reason):
+                self._observer.retried(self.name, reason)
+                self._queue.settle(attempt, retry_at=now + delay)
+            case retry.Dead(reason=reason):
+                log.error("notification given up", notifier=self.name, id=owed.id, reason=reason)
+                self._observer.dead(self.name, reason)
+                self._queue.settle(attempt)
+                dead = replace(attempt, standing=Standing.DEAD, reason=reason)
+                await self._keep({owed.id: dead})
+        self._changed.set()
+
+    async def _post(self, owed: Owed, lane: Outbound) -> tuple[int | None, Mapping[str, str], str]:
+        post = Post(
+            url=self._config.url.reveal(),
+            body=owed.body,
+            timeout_seconds=self._config.timeout_seconds,
+            limit_bytes=_LIMIT_BYTES,
+            headers={"X-SR-Delivery": owed.id},
+        )
+        try:
+            answer = await lane.post(post, wants_body=lambda _: False)
+        except OutboundError as error:
+            return None, {}, str(error)
+        return answer.status, answer.headers, ""
+
+    async def _keep(self, rows: dict[str, Owed | None]) -> None:
+        try:
+            await asyncio.shield(self._store.commit(Batch(outbox=rows)))
+        except NotKept as error:
+            # The store goes on trying. Should we die before, it is delivered once more.
+            log.warning("delivery not noted yet", notifier=self.name, error=str(error))
+
+
+def _due_at(owed: Owed) -> float:
+    """Give when a row was first to be sent: a rule's `for` is no latency of ours."""
+    return owed.due_at if owed.standing is Standing.HELD and not owed.attempts else owed.created_at

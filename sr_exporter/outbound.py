@@ -1,0 +1,295 @@
+"""One HTTP request to a neighbour, bounded in every way. For MI and for notifiers.
+
+`requests` bounds each read, not the whole: a peer that trickles a byte a second, in its
+headers even, holds a thread for ever. So the sockets are watched from outside: at the
+deadline they are shut down, and the blocked read ends. Environment proxies, .netrc and
+redirects are off, and an answer's body is read only where the caller wants it and up to a
+limit (rule 2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import socket
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import requests
+import urllib3.connection
+import urllib3.connectionpool
+import urllib3.exceptions
+from requests.adapters import HTTPAdapter
+
+from sr_exporter import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import ThreadPoolExecutor
+
+USER_AGENT = f"sr-exporter/{__version__}"
+_CHUNK = 65536
+#: How long after the deadline a thread may take to notice that its socket is gone.
+_GRACE_SECONDS = 1.0
+
+
+class Failure(enum.Enum):
+    CONNECT = "connect"
+    TIMEOUT = "timeout"
+    TOO_BIG = "too_big"
+    #: What came back is no HTTP, or ends before its end.
+    BROKEN = "broken"
+
+
+class OutboundError(Exception):
+    """No usable answer came back. The message never holds a URL, which may be a secret."""
+
+    def __init__(self, failure: Failure, message: str) -> None:
+        self.failure = failure
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    #: Empty when it was not wanted.
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A request: JSON, posted in one write with its Content-Length."""
+
+    url: str
+    body: bytes
+    timeout_seconds: float
+    limit_bytes: int
+    headers: Mapping[str, str]
+    basic_auth: tuple[str, str] | None = None
+
+
+class _Sockets:
+    """The open connections of one `Outbound`, so that another thread can end them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: list[socket.socket] = []
+
+    def add(self, connected: socket.socket) -> None:
+        # One request at a time: whatever was connected before is done with. A duplicate, for
+        # wrapping in TLS detaches the original from its descriptor.
+        self.release()
+        with self._lock:
+            self._held.append(connected.dup())
+
+    def shut_down(self) -> None:
+        with self._lock:
+            for held in self._held:
+                with contextlib.suppress(OSError):
+                    held.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        with self._lock:
+            for held in self._held:
+                held.close()
+            self._held.clear()
+
+
+class Outbound:
+    """Posts to one neighbour, one request at a time, on threads of the pool given."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._sockets = _Sockets()
+        self._session = self._new_session()
+        self._running: asyncio.Future[Answer] | None = None
+        self._aborted = False
+
+    async def post(self, post: Post, *, wants_body: Callable[[int], bool]) -> Answer:
+        """Send one request and wait for its answer, `timeout_seconds` at most.
+
+        `wants_body` sees the status code; where it says no, nothing after the headers is read
+        and the connection is closed.
+
+        Raises:
+            OutboundError: with what befell the request.
+        """
+        if self._running is not None and not self._running.done():
+            raise OutboundError(Failure.TIMEOUT, "the request before is still under way")
+        self._aborted = False
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._pool, self._exchange, post, wants_body)
+        running.add_done_callback(_retrieve)
+        self._running = running
+        deadline = loop.call_later(post.timeout_seconds, self._abort)
+        try:
+            await asyncio.wait({running}, timeout=post.timeout_seconds + _GRACE_SECONDS)
+        except asyncio.CancelledError:
+            self._abort()
+            raise
+        finally:
+            deadline.cancel()
+        if not running.done():
+            raise self._too_late(post)
+        return running.result()
+
+    def hang_up(self) -> None:
+        """Close idle connections; the next request opens its own."""
+        if self._running is None or self._running.done():
+            self._session.close()
+            self._sockets.release()
+
+    def _abort(self) -> None:
+        self._aborted = True
+        self._sockets.shut_down()
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = False
+        session.headers.clear()
+        session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
+        adapter = _Adapter(self._sockets)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        return session
+
+    # --- on a thread of the pool -----------------------------------------------------------
+
+    def _exchange(self, post: Post, wants_body: Callable[[int], bool]) -> Answer:
+        try:
+            with self._session.post(
+                post.url,
+                data=post.body,
+                headers={"Content-Type": "application/json", **post.headers},
+                auth=post.basic_auth,
+                timeout=post.timeout_seconds,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                if wants_body(response.status_code):
+                    body = _read(response, post.limit_bytes)
+                else:
+                    body = b""
+                    response.raw.close()
+                return Answer(response.status_code, dict(response.headers), body)
+        except OutboundError:
+            self._sockets.shut_down()
+            raise
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            self._session.close()
+            if self._aborted or _is_timeout(error):
+                raise self._too_late(post) from None
+            raise OutboundError(_failure(error), _reason(error)) from None
+        except ValueError as error:
+            raise OutboundError(Failure.BROKEN, _reason(error)) from None
+
+    def _too_late(self, post: Post) -> OutboundError:
+        return OutboundError(Failure.TIMEOUT, f"no whole answer within {post.timeout_seconds:g} s")
+
+
+def _read(response: requests.Response, limit: int) -> bytes:
+    taken: list[bytes] = []
+    size = 0
+    for chunk in response.raw.stream(_CHUNK, decode_content=False):
+        size += len(chunk)
+        if size > limit:
+            raise OutboundError(Failure.TOO_BIG, f"the answer is longer than {limit} bytes")
+        taken.append(chunk)
+    return b"".join(taken)
+
+
+def _retrieve(future: asyncio.Future[Answer]) -> None:
+    """Look at the outcome even when nobody waits for it any more."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Give the errors an error of requests wraps, outermost first."""
+    found: list[BaseException] = []
+    queue: list[Any] = [error]
+    while queue and len(found) < 20:
+        one = queue.pop(0)
+        if isinstance(one, BaseException) and one not in found:
+            found.append(one)
+            queue += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+    return found
+
+
+def _is_timeout(error: BaseException) -> bool:
+    kinds = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
+    return any(isinstance(cause, kinds) for cause in _causes(error))
+
+
+def _failure(error: BaseException) -> Failure:
+    broken = (
+        requests.exceptions.ChunkedEncodingError,
+        requests.exceptions.InvalidHeader,
+        urllib3.exceptions.IncompleteRead,
+        urllib3.exceptions.InvalidChunkLength,
+        urllib3.exceptions.DecodeError,
+    )
+    causes = _causes(error)
+    if any(isinstance(cause, broken) for cause in causes):
+        return Failure.BROKEN
+    if any(type(cause).__module__ == "http.client" for cause in causes) and not any(
+        isinstance(cause, ConnectionError) for cause in causes
+    ):
+        return Failure.BROKEN
+    return Failure.CONNECT
+
+
+def _reason(error: BaseException) -> str:
+    """Say what happened in the words of the innermost cause, without a URL."""
+    for cause in reversed(_causes(error)):
+        if isinstance(cause, socket.gaierror):
+            return f"name not resolved: {cause.strerror}"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror.lower()
+        if isinstance(cause, ConnectionError):
+            return str(cause)[:200] or type(cause).__name__
+        if type(cause).__module__ == "http.client":
+            return f"not HTTP: {type(cause).__name__}"
+        if isinstance(cause, urllib3.exceptions.IncompleteRead):
+            return "the answer ends before its end"
+    return type(error).__name__
+
+
+# --- urllib3, with its sockets in view -----------------------------------------------------
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, sockets: _Sockets) -> None:
+        self._sockets = sockets
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _watched_pools(self._sockets)
+
+
+def _watched_pools(sockets: _Sockets) -> dict[str, Any]:
+    """Make connection pools whose every new socket is also known to `sockets`."""
+
+    class HttpConnection(urllib3.connection.HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            connected = super()._new_conn()
+            sockets.add(connected)
+            return connected
+
+    class HttpsConnection(urllib3.connection.HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            connected = super()._new_conn()
+            sockets.add(connected)
+            return connected
+
+    class HttpPool(urllib3.connectionpool.HTTPConnectionPool):
+        ConnectionCls = HttpConnection
+
+    class HttpsPool(urllib3.connectionpool.HTTPSConnectionPool):
+        ConnectionCls = HttpsConnection
+
+    return {"http": HttpPool, "https": HttpsPool}
