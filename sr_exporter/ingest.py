@@ -77,10 +77,7 @@ class Ingest:
         so in its own status.
         """
         outcome, batch = self._apply([observation])
-        try:
-            await self._keep(batch)
-        except NotKept:
-            log.debug("observation not kept yet", observation=type(observation).__name__)
+        await self._keep_in_passing(batch)
         return outcome[0]
 
     async def push(self, statements: Sequence[Statement]) -> int:
@@ -118,10 +115,12 @@ class Ingest:
     def advance(self) -> None:
         """Let expire and withhold what is due now; what that alters is kept in passing."""
         deadline = self._state.next_deadline()
-        if deadline is not None and deadline <= self._clock():
-            task = asyncio.ensure_future(self._tick())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if deadline is None or deadline > self._clock():
+            return
+        _, batch = self._apply([Tick()])
+        task = asyncio.ensure_future(self._keep_in_passing(batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def settle(self) -> None:
         """Wait for what `advance` began; stop looking at the clock."""
@@ -131,8 +130,11 @@ class Ingest:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _tick(self) -> None:
-        await self.observe(Tick())
+    async def _keep_in_passing(self, batch: Batch) -> None:
+        try:
+            await self._keep(batch)
+        except NotKept as error:
+            log.debug("observation not kept yet", error=str(error))
 
     def _apply(self, observations: Sequence[Observation]) -> tuple[list[Outcome], Batch]:
         now = self._clock()

@@ -226,10 +226,7 @@ def _edge(change: Change, outcome: Outcome, links: Links) -> _Edge | None:
     rule = rules.for_key(key, early=entry is not None and entry.early)
     if rule.silent or not _told(change):
         return None
-    if entry is None:
-        alert = alerts.of_removed_key(change, links)
-    else:
-        alert = alerts.of_key(entry, links)
+    alert = alerts.of_removed_key(change, links) if entry is None else alerts.of_key(entry, links)
     since = change.at if change.not_ready_since is None else change.not_ready_since
     ended = change.kind is ChangeKind.REMOVED or change.ready
     return _Edge(

@@ -1,0 +1,31 @@
+"""The configuration file: `load` gives a `Config`, or raises a `ConfigError` with every fault."""
+
+from sr_exporter.config.parsing import load, parse
+from sr_exporter.config.values import (
+    Alertmanager,
+    BasicAuth,
+    Config,
+    Limits,
+    Send,
+    Source,
+    Storage,
+    Token,
+    Webhook,
+)
+from sr_exporter.redact import Secret, SecretUrl
+
+__all__ = [
+    "Alertmanager",
+    "BasicAuth",
+    "Config",
+    "Limits",
+    "Secret",
+    "SecretUrl",
+    "Send",
+    "Source",
+    "Storage",
+    "Token",
+    "Webhook",
+    "load",
+    "parse",
+]

@@ -1,0 +1,81 @@
+"""What a configuration file may hold: every key, and the bounds of every number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Which keys there are: by the place of their mapping, lists written `[]`."""
+
+    keys: Mapping[str, tuple[str, ...]]
+    #: Full names of what is designed but must still be refused.
+    not_built: frozenset[str]
+
+    def full_name(self, shape: str, key: str) -> str:
+        return f"{shape}.{key}" if shape else key
+
+
+_PACE: Final = ("poll_interval", "timeout", "stale_after", "max_share")
+
+#: Designed, and refused by name until it is built.
+NOT_BUILT: Final = frozenset(
+    {
+        "alerts",
+        "events",
+        "limits.subjects",
+        "notifiers[].alertmanager.basic_auth",
+        "notifiers[].alertmanager.tls",
+        "notifiers[].webhook.basic_auth",
+        "notifiers[].webhook.group_wait",
+        "notifiers[].webhook.secret_file",
+        "notifiers[].webhook.tls",
+        "sources[].events",
+        "sources[].mi fifo://",
+        "sources[].mi udp://",
+        "sources[].mi unix://",
+    }
+)
+
+SCHEMA: Final = Schema(
+    keys={
+        "": (
+            *("defaults", "sources", "sources_files", "push"),
+            *("notifiers", "storage", "limits"),
+        ),
+        "defaults": _PACE,
+        "sources[]": ("name", "mi", *_PACE, "basic_auth"),
+        "sources[].basic_auth": ("username", "password_file"),
+        "push": ("tokens",),
+        "push.tokens[]": ("token_file", "sources", "groups"),
+        "notifiers[]": ("name", "alertmanager", "webhook"),
+        "notifiers[].alertmanager": ("urls", "send", "timeout"),
+        "notifiers[].webhook": ("url", "url_file", "send", "timeout", "max_age"),
+        "storage": ("retention",),
+        "limits": ("identifiers", "body_bytes"),
+    },
+    not_built=NOT_BUILT,
+)
+
+_MINUTE: Final = 60.0
+_DAY: Final = 86_400.0
+
+#: Least and most of each duration, in seconds.
+SPANS: Final = {
+    "poll_interval": (0.1, _DAY),
+    "timeout": (0.1, 5 * _MINUTE),
+    "stale_after": (0.0, 365 * _DAY),
+    "max_age": (_MINUTE, 365 * _DAY),
+    "retention": (60 * _MINUTE, 3650 * _DAY),
+}
+#: Least and most of each number.
+NUMBERS: Final = {
+    "max_share": (0.001, 1.0),
+    "identifiers": (1, 10_000_000),
+    "body_bytes": (1024, 2**30),
+}

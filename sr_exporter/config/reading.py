@@ -1,0 +1,273 @@
+"""Walking a YAML file so that every fault is found, each with its place.
+
+A value that is wrong is reported, and a stand-in given in its stead so that reading goes on.
+Stand-ins never leave: whoever reads raises a `ConfigError` in the end if there was a fault.
+
+The walk is over YAML's own nodes, not over built objects. That keeps line numbers and double
+keys, and neither an alias bomb nor `!!int x` is ever built.
+
+What the operator wrote is quoted only where it cannot be a secret. A key may be one: in
+`{url:https://...}`, for want of a space, the URL is the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+
+from sr_exporter.durations import format_duration, parse_duration
+from sr_exporter.errors import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sr_exporter.config.keys import Schema
+
+_TAG = "tag:yaml.org,2002:"
+_MERGE = f"{_TAG}merge"
+_SCALARS = {
+    f"{_TAG}null": "nothing",
+    f"{_TAG}bool": "a boolean",
+    f"{_TAG}int": "a number",
+    f"{_TAG}float": "a number",
+    f"{_TAG}timestamp": "a date",
+    f"{_TAG}str": "a string",
+}
+#: What a value is called, by the class of its node and the tag; the rest is of foreign types.
+_KINDS: dict[type[yaml.Node], dict[str, str]] = {
+    yaml.ScalarNode: _SCALARS,
+    yaml.MappingNode: {f"{_TAG}map": "a mapping"},
+    yaml.SequenceNode: {f"{_TAG}seq": "a list"},
+}
+#: What plain YAML takes for something else, and quotes make a string.
+_QUOTABLE = frozenset({"a boolean", "a number", "a date"})
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+Choice = TypeVar("Choice", bound=StrEnum)
+_NUMBERS = yaml.constructor.SafeConstructor()
+
+
+def shown(text: str, longest: int = 80) -> str:
+    """Make a text fit for one line of a message, whatever it holds."""
+    cut = text if len(text) <= longest else text[: longest - 1] + "…"
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in cut
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One value, where it is, and the list that takes its faults."""
+
+    path: str
+    node: yaml.Node
+    faults: list[Fault]
+
+    def fault(self, what: str) -> None:
+        self.faults.append(Fault(self.path, what))
+
+    @property
+    def kind(self) -> str:
+        return _KINDS[type(self.node)].get(self.node.tag, "a tagged value")
+
+    def _is(self, kind: str, wanted: str | None = None) -> bool:
+        if self.kind == kind:
+            return True
+        hint = " (quote it)" if kind == "a string" and self.kind in _QUOTABLE else ""
+        self.fault(f"must be {wanted or kind}, not {self.kind}{hint}")
+        return False
+
+    def text(self, wanted: str = "a string") -> str:
+        if not self._is("a string", wanted):
+            return ""
+        value = str(self.node.value)
+        if not value:
+            self.fault("must not be empty")
+        return value
+
+    def name(self) -> str:
+        """Read a name fit for a label, a path and a line of a log."""
+        name = self.text()
+        if name and (not name.isprintable() or name != name.strip()):
+            self.fault("must be printable, without spaces at its ends")
+            return ""
+        return name
+
+    def choice(self, choices: type[Choice]) -> Choice:
+        wanted = " or ".join(choices)
+        value = self.text(wanted)
+        if value in set(choices):
+            return choices(value)
+        if value:
+            self.fault(f'must be {wanted}, not "{shown(value)}"')
+        return next(iter(choices))
+
+    def whole(self, low: int, high: int) -> int:
+        if self.kind == "a number" and self.node.tag.endswith("float"):
+            self.fault("must be a whole number")
+            return low
+        return int(self._in_range("a whole number", low, high))
+
+    def number(self, low: float, high: float) -> float:
+        return self._in_range("a number", low, high)
+
+    def _in_range(self, wanted: str, low: float, high: float) -> float:
+        if not self._is("a number", wanted):
+            return low
+        value = self._number()
+        if value is None:
+            self.fault(f"must be {wanted}")
+        elif not low <= value <= high:
+            self.fault(f"must be {low:.15g} to {high:.15g}")
+        else:
+            return value
+        return low
+
+    def _number(self) -> float | None:
+        # PyYAML's own reading, of a node that `kind` knows for a scalar.
+        build: Any = _NUMBERS.yaml_constructors[self.node.tag]
+        try:
+            number: float = build(_NUMBERS, self.node)
+        except (ValueError, IndexError, OverflowError, yaml.YAMLError):
+            # `!!int x`, `0x_`, more digits than Python reads.
+            return None
+        return number
+
+    def duration(self, low: float, high: float) -> float:
+        text = self.text("a duration such as 30s")
+        if not text:
+            return low
+        try:
+            seconds = parse_duration(text)
+        except ValueError as error:
+            self.fault(f'"{shown(text)}" is {error}')
+            return low
+        if not low <= seconds <= high:
+            self.fault(f"must be {format_duration(low)} to {format_duration(high)}")
+        return seconds
+
+    def items(self, *, at_least_one: bool = False) -> list[Place]:
+        """Give what a list holds; nothing at all is an empty list."""
+        if self.kind != "nothing" and not self._is("a list"):
+            return []
+        if at_least_one and not self.node.value:
+            self.fault("must not be empty")
+        return [
+            Place(f"{self.path}[{index}]", node, self.faults)
+            for index, node in enumerate(self.node.value if self.kind == "a list" else ())
+        ]
+
+    def texts(self) -> tuple[str, ...]:
+        return tuple(item.text() for item in self.items(at_least_one=True))
+
+    def section(self, schema: Schema, shape: str) -> Section:
+        """Read a mapping, each key of it known; nothing at all is an empty one."""
+        if self.kind == "nothing":
+            return Section(self, {})
+        if not self._is("a mapping"):
+            return Section(self, {}, readable=False)
+        entries: dict[str, Place] = {}
+        known = schema.keys[shape]
+        for key, node in self._entries(self.node, set()):
+            if key in entries:
+                continue
+            place = Place(f"{self.path}.{key}" if self.path else key, node, self.faults)
+            entries[key] = place
+            if schema.full_name(shape, key) in schema.not_built:
+                place.fault("is not built yet")
+            elif key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                place.fault(f"unknown key (did you mean {close[0]}?)" if close else "unknown key")
+        return Section(self, entries)
+
+    def _entries(self, node: yaml.Node, merged: set[int]) -> Iterator[tuple[str, yaml.Node]]:
+        """Give the entries of a mapping, and then those it merges in (`<<`).
+
+        No node is merged twice: a mapping may merge itself, or the same one many times over.
+        """
+        merged.add(id(node))
+        lines: dict[str, int] = {}
+        merges: list[yaml.Node] = []
+        for key_node, value in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag == _MERGE:
+                merges += value.value if isinstance(value, yaml.SequenceNode) else [value]
+                continue
+            key = key_node.value
+            if key_node.tag != f"{_TAG}str" or not _WORD.fullmatch(key):
+                self.fault(f"unknown key on line {line}")
+            elif key in lines:
+                self.fault(f"the key {key} is there twice, on lines {lines[key]} and {line}")
+            else:
+                lines[key] = line
+                yield key, value
+        for other in merges:
+            if not isinstance(other, yaml.MappingNode):
+                self.fault("<< must name a mapping, or a list of them")
+            elif id(other) not in merged:
+                yield from self._entries(other, merged)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A mapping whose keys are known."""
+
+    place: Place
+    entries: Mapping[str, Place]
+    #: False when it is something else: that is fault enough, nothing more is missed in it.
+    readable: bool = True
+
+    def get(self, key: str) -> Place | None:
+        return self.entries.get(key)
+
+    def need(self, key: str) -> Place | None:
+        place = self.entries.get(key)
+        if place is None and self.readable:
+            self.place.fault(f"{key} is required")
+        return place
+
+    def one_of(self, first: str, second: str) -> str:
+        """Say which of two keys is there, exactly one of which must be; "" if not so."""
+        found = [key for key in (first, second) if key in self.entries]
+        if len(found) == 1:
+            return found[0]
+        if self.readable:
+            self.place.fault(f"exactly one of {first} and {second} is required")
+        return ""
+
+    def name(self, key: str) -> str:
+        place = self.need(key)
+        return place.name() if place else ""
+
+    def items(self, key: str) -> list[Place]:
+        place = self.get(key)
+        return place.items() if place else []
+
+
+def read_yaml(text: str, path: str, faults: list[Fault]) -> Place | None:
+    """Give the root of a file, None if it is empty or no YAML."""
+    prefix = f"{path}, " if path else ""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "YAML"
+        faults.append(Fault(prefix + where, shown(error.problem or "is not YAML")))
+        return None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        faults.append(Fault(f"{prefix}line {line}", "holds a character that YAML does not allow"))
+        return None
+    except RecursionError:
+        faults.append(Fault(path, "is nested too deeply"))
+        return None
+    except (ValueError, OverflowError, yaml.YAMLError):
+        # PyYAML lets go of some of these unmarked: "\UFFFFFFFF", for one.
+        faults.append(Fault(path, "is not YAML"))
+        return None
+    return Place(path, node, faults) if node is not None else None

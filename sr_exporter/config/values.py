@@ -1,0 +1,91 @@
+"""The configuration, checked and whole: frozen values, defaults filled in."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sr_exporter.redact import Secret, SecretUrl
+
+
+@dataclass(frozen=True, slots=True)
+class BasicAuth:
+    username: str
+    password: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An OpenSIPS that is polled."""
+
+    name: str
+    #: The http or https URL of its Management Interface, without user or query.
+    mi: str
+    poll_interval_seconds: float = 10.0
+    timeout_seconds: float = 5.0
+    stale_after_seconds: float = 60.0
+    #: How much of the source's time all our requests together may take.
+    max_share: float = 0.05
+    basic_auth: BasicAuth | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What the bearer of one token may push."""
+
+    #: SHA-256 of the token, which itself is not kept.
+    digest: bytes
+    #: Globs.
+    sources: tuple[str, ...] = ("*",)
+    groups: tuple[str, ...] = ("*",)
+
+
+class Send(enum.StrEnum):
+    """What makes a notifier send."""
+
+    #: The readiness of a key turned.
+    READINESS = "readiness"
+    #: Any change of a status.
+    CHANGES = "changes"
+
+
+@dataclass(frozen=True, slots=True)
+class Alertmanager:
+    """It is sent levels, so there is nothing to choose: readiness."""
+
+    name: str
+    #: Base URLs, without a slash at the end.
+    urls: tuple[str, ...]
+    timeout_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    name: str
+    url: SecretUrl
+    send: Send = Send.CHANGES
+    timeout_seconds: float = 10.0
+    #: What is owed for longer goes to the dead letters.
+    max_age_seconds: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    retention_seconds: float = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    identifiers: int = 1_000_000
+    body_bytes: int = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    sources: tuple[Source, ...] = ()
+    tokens: tuple[Token, ...] = ()
+    notifiers: tuple[Alertmanager | Webhook, ...] = ()
+    storage: Storage = field(default_factory=Storage)
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,278 @@
+"""An HTTP server that speaks as the one of OpenSIPS does (`httpd` with `mi_http`), faults and all.
+
+Recorded from 3.6, 4.0 and 4.1-dev, over libmicrohttpd 0.9.75. What a client has to survive:
+
+* An answer without a body (202, 400, 405, 500) is chunked and does not end: its last chunk is
+  sent when another connection or request reaches the server, whoever it is from.
+* A POST without a Content-Type that begins with `application/json` has its connection closed.
+* A body over 1024 bytes is refused with such an endless 400; one much longer meets silence.
+* An answer over `buf_size` becomes an endless 500.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from sr_exporter.simulator.replies import BUF_SIZE, ROOT, reply_to
+from sr_exporter.simulator.requests import Malformed, RequestReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import TracebackType
+    from typing import Self
+
+    from sr_exporter.simulator.replies import BasicAuth, Reply
+    from sr_exporter.simulator.requests import Request
+    from sr_exporter.wire.answers import SrView
+
+T = TypeVar("T")
+
+#: A body that long is not even refused. 15,000 bytes still were, 30,000 were not.
+SILENCE_BYTES = 16_384
+
+
+class MiHttpd:
+    """The HTTP server of one node, in the running loop; `async with` starts and stops it.
+
+    It listens at once or not at all: while it is stopped, connections are refused. The port
+    given by the kernel is kept over a stop with `keep_port`, so that a node can restart.
+    """
+
+    def __init__(
+        self,
+        node: SrView,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        auth: BasicAuth | None = None,
+        buf_size: int = BUF_SIZE,
+        clock: Callable[[], float] = time.time,
+        on_request: Callable[[Request], None] | None = None,
+    ) -> None:
+        self.host = host
+        #: 0 until the first start, if the kernel is to choose.
+        self.port = port
+        self._node = node
+        self._auth = auth
+        self._buf_size = buf_size
+        self._clock = clock
+        self._on_request = on_request
+        self._server: asyncio.Server | None = None
+        self._reserved: socket.socket | None = None
+        self._connections: set[_Connection] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}{ROOT}"
+
+    @property
+    def listening(self) -> bool:
+        return self._server is not None
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the port is taken."""
+        listener = self._reserved or self._bind()
+        self._reserved = None
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self), sock=listener
+        )
+
+    async def stop(self, *, keep_port: bool = False) -> None:
+        """Refuse connections, and cut those that are open, hanging or not."""
+        if self._server is not None:
+            server, self._server = self._server, None
+            server.close()
+            for connection in tuple(self._connections):
+                connection.abort()
+            await self._idle.wait()
+            await server.wait_closed()
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+        if keep_port:
+            self._reserved = self._bind()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def _bind(self) -> socket.socket:
+        """Take the port. Bound and not listening, it refuses, and nobody else is given it."""
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((self.host, self.port))
+        except BaseException:
+            listener.close()
+            raise
+        self.port = listener.getsockname()[1]
+        return listener
+
+    # --- what connections call
+
+    def joined(self, connection: _Connection) -> None:
+        if not self.listening:  # accepted just before the stop
+            connection.abort()
+            return
+        self._connections.add(connection)
+        self._idle.clear()
+        self.stirred()
+
+    def left(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._idle.set()
+
+    def stirred(self) -> None:
+        """Something reached the server: answers that were hanging end now."""
+        for connection in tuple(self._connections):
+            connection.end_hanging()
+
+    def reply(self, request: Request) -> Reply | None:
+        if self._on_request is not None:
+            self._on_request(request)
+        return reply_to(
+            request, self._node, self._clock(), auth=self._auth, buf_size=self._buf_size
+        )
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, server: MiHttpd) -> None:
+        self._server = server
+        self._reader = RequestReader(limit=SILENCE_BYTES)
+        self._transport: asyncio.Transport
+        self._hanging = False
+        self._closing = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._server.joined(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._closing = True
+        self._server.left(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._server.stirred()
+        self._reader.feed(data)
+        self._go_on()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def end_hanging(self) -> None:
+        if self._hanging:
+            self._hanging = False
+            self._transport.write(b"0\r\n\r\n")
+            self._close_if_asked()
+
+    def _go_on(self) -> None:
+        """Answer what has come in whole; behind a hanging answer nothing is read."""
+        while not self._hanging and not self._closing:
+            try:
+                request = self._reader.next_request()
+            except Malformed:
+                self._close()
+                return
+            if self._reader.must_say_continue():
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if request is None:
+                return
+            self._answer(request)
+
+    def _answer(self, request: Request) -> None:
+        reply = self._server.reply(request)
+        if reply is None:
+            self._close()
+            return
+        # A refusal that does not wait for the body ends the connection, says libmicrohttpd.
+        self._closing = request.wants_close or request.method != "POST" or reply.status == 401
+        self._transport.write(reply.head(close=self._closing))
+        if reply.body is None:
+            self._hanging = True
+            return
+        if request.method != "HEAD":
+            self._transport.write(reply.body)
+        self._close_if_asked()
+
+    def _close_if_asked(self) -> None:
+        if self._closing:
+            self._transport.close()
+
+    def _close(self) -> None:
+        self._closing = True
+        self._transport.close()
+
+
+class HttpdThread:
+    """A server in a thread and a loop of its own, for clients that block. A context manager.
+
+    Touch its node only by `call`, once it runs.
+    """
+
+    def __init__(self, httpd: MiHttpd) -> None:
+        self._httpd = httpd
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="simulator")
+
+    @property
+    def url(self) -> str:
+        return self._httpd.url
+
+    def call(self, act: Callable[[], T]) -> T:
+        """Do something in the server's thread, and give its result."""
+
+        async def done() -> T:
+            return act()
+
+        return self._run(done())
+
+    def refuse(self) -> None:
+        """Stop listening, as a server that is down; connections are cut."""
+        self._run(self._httpd.stop(keep_port=True))
+
+    def listen(self) -> None:
+        """Listen again, on the same port."""
+        self._run(self._httpd.start())
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        try:
+            self.listen()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._run(self._httpd.stop())
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -1,0 +1,20 @@
+"""Find the real programs that tests run against."""
+
+import os
+import shutil
+
+import pytest
+
+
+def program(name: str) -> str:
+    """Give the path of a program; without it skip the test, or fail it where CI is set.
+
+    A laptop need not have Prometheus. A CI that has lost it would go green on nothing.
+    """
+    path = shutil.which(name)
+    if path is not None:
+        return path
+    reason = f"{name} is not on the PATH (Debian: prometheus, prometheus-alertmanager)"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,0 +1,884 @@
+from __future__ import annotations
+
+import copy
+import glob
+import hashlib
+import pickle
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sr_exporter.config import (
+    Alertmanager,
+    BasicAuth,
+    Config,
+    Limits,
+    Secret,
+    SecretUrl,
+    Send,
+    Source,
+    Storage,
+    Token,
+    Webhook,
+    load,
+    parse,
+)
+from sr_exporter.config.keys import NOT_BUILT, NUMBERS, SCHEMA, SPANS
+from sr_exporter.durations import format_duration
+from sr_exporter.errors import ConfigError, Fault
+from sr_exporter.redact import redact_url
+
+ETC = Path("/etc/sr")
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+HOOK = "https://hooks.example/services/T0/hunter2?key=hunter2"
+
+#: Every secret holds this word.
+FILES = {
+    ETC / "mi.password": " hunter2 \n",
+    ETC / "push.token": "hunter2-token\n",
+    ETC / "other.token": "hunter2-other\n",
+    ETC / "hook.url": f"{HOOK}\n",
+    ETC / "empty": " \n",
+    ETC / "two-lines": "hunter2\nhunter2\n",
+    ETC / "spaced.token": "hunter2 hunter2\n",
+    ETC / "foreign.token": "hunter2-é\n",
+    ETC / "no.url": "hunter2\n",
+    ETC / "user.url": "https://hunter2:hunter2@hooks.example/\n",
+    ETC / "sources.d/a.yml": "- {name: a, mi: http://10.0.0.1:8888/mi}\n",
+    ETC / "sources.d/b.yml": "- {name: b, mi: http://10.0.0.2:8888/mi}\n",
+    ETC / "nothing.yml": "# nothing\n",
+    ETC / "mapping.yml": "name: a\n",
+    ETC / "syntax.yml": "- {\n",
+    ETC / "faulty.yml": "- {name: push, mi: http://h/, timout: 1s}\n- name: a\n",
+}
+
+FULL: dict[str, Any] = {
+    "defaults": {"poll_interval": "20s", "timeout": "3s", "stale_after": "2m", "max_share": 0.1},
+    "sources": [
+        {
+            "name": "sip-1",
+            "mi": "http://10.0.0.5:8888/mi",
+            "poll_interval": "1m30s",
+            "timeout": "500ms",
+            "stale_after": "0s",
+            "max_share": 1,
+            "basic_auth": {"username": "u", "password_file": "mi.password"},
+        },
+        {"name": "SIP-1", "mi": "https://[2001:db8::1]/mi"},
+    ],
+    "sources_files": ["sources.d/*.yml"],
+    "push": {
+        "tokens": [
+            {"token_file": "push.token", "sources": ["sbc-*"], "groups": ["dispatcher"]},
+            {"token_file": "/etc/sr/other.token"},
+        ]
+    },
+    "notifiers": [
+        {
+            "name": "am",
+            "alertmanager": {
+                "urls": ["http://10.0.0.7:9093/", "https://am.example/prefix"],
+                "send": "readiness",
+                "timeout": "4s",
+            },
+        },
+        {
+            "name": "oncall",
+            "webhook": {"url": HOOK, "send": "readiness", "timeout": "1s", "max_age": "1h"},
+        },
+        {"name": "chat", "webhook": {"url_file": "hook.url"}},
+    ],
+    "storage": {"retention": "1w"},
+    "limits": {"identifiers": 10, "body_bytes": 4096},
+}
+
+
+def read(path: Path) -> str:
+    if path not in FILES:
+        raise FileNotFoundError(2, "No such file or directory")
+    return FILES[path]
+
+
+def find(directory: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in FILES if fnmatchcase(str(path), str(directory / pattern)))
+
+
+def parsed(text: str) -> Config:
+    return parse(text, directory=ETC, read_file=read, find_files=find)
+
+
+def faults(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parsed(text)
+    assert str(caught.value) == "\n".join(map(str, caught.value.faults))
+    return [str(fault) for fault in caught.value.faults]
+
+
+# --- what is right ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}", "null", "\ufeff{}"])
+def test_nothing_is_the_defaults(text: str) -> None:
+    """An empty file means the same as none."""
+    assert parsed(text) == Config() == load(None)
+
+
+def test_empty_sections_are_absent() -> None:
+    """Sections and lists of which everything is commented out count as absent."""
+    assert parsed("".join(f"{key}:\n" for key in SCHEMA.keys[""])) == Config()
+
+
+def test_reads_every_key() -> None:
+    """Each key arrives where it belongs."""
+    config = parsed(yaml.safe_dump(FULL))
+    base = {
+        "poll_interval_seconds": 20.0,
+        "timeout_seconds": 3.0,
+        "stale_after_seconds": 120.0,
+        "max_share": 0.1,
+    }
+    assert config == Config(
+        sources=(
+            Source(
+                name="sip-1",
+                mi="http://10.0.0.5:8888/mi",
+                poll_interval_seconds=90.0,
+                timeout_seconds=0.5,
+                stale_after_seconds=0.0,
+                max_share=1.0,
+                basic_auth=BasicAuth("u", Secret("hunter2")),
+            ),
+            Source(name="SIP-1", mi="https://[2001:db8::1]/mi", **base),
+            Source(name="a", mi="http://10.0.0.1:8888/mi", **base),
+            Source(name="b", mi="http://10.0.0.2:8888/mi", **base),
+        ),
+        tokens=(
+            Token(hashlib.sha256(b"hunter2-token").digest(), ("sbc-*",), ("dispatcher",)),
+            Token(hashlib.sha256(b"hunter2-other").digest(), ("*",), ("*",)),
+        ),
+        notifiers=(
+            Alertmanager("am", ("http://10.0.0.7:9093", "https://am.example/prefix"), 4.0),
+            Webhook("oncall", SecretUrl(HOOK), Send.READINESS, 1.0, 3600.0),
+            Webhook("chat", SecretUrl(HOOK), Send.CHANGES, 10.0, 86_400.0),
+        ),
+        storage=Storage(7 * 86_400.0),
+        limits=Limits(10, 4096),
+    )
+
+
+def test_merges_work_and_the_nearer_wins() -> None:
+    """YAML anchors and merges may share what sources have in common."""
+    config = parsed("""
+        sources:
+          - &one {name: a, mi: http://h/1, timeout: 1s, poll_interval: 7s}
+          - {<<: *one, name: b, timeout: 2s}
+          - {name: c, <<: [{timeout: 3s}, *one]}
+    """)
+    assert [(s.name, s.timeout_seconds, s.poll_interval_seconds) for s in config.sources] == [
+        ("a", 1.0, 7.0),
+        ("b", 2.0, 7.0),
+        ("c", 3.0, 7.0),
+    ]
+
+
+def test_a_file_matched_twice_is_read_once() -> None:
+    """Globs that overlap do not double a source."""
+    config = parsed("sources_files: [sources.d/*.yml, sources.d/a.yml, nothing.yml, none/*]")
+    assert [source.name for source in config.sources] == ["a", "b"]
+
+
+def test_loads_from_the_disk(tmp_path: Path) -> None:
+    """Relative names start at the directory of the file, whatever the working directory."""
+    (tmp_path / "sources[1].d").mkdir()
+    (tmp_path / "sources[1].d" / "b.yml").write_text("- {name: ü, mi: http://h}", encoding="utf-8")
+    (tmp_path / "sources[1].d" / "a.yml").write_text("- {name: a, mi: http://h}", encoding="utf-8")
+    (tmp_path / "token").write_text("t\n", encoding="utf-8")
+    (tmp_path / "sr.yml").write_text(
+        f"""
+        sources_files: ['*.d/*.yml', '{glob.escape(str(tmp_path))}/*.d/a.yml']
+        push: {{tokens: [{{token_file: token}}]}}
+        """,
+        encoding="utf-8-sig",
+    )
+    config = load(tmp_path / "sr.yml")
+    assert [source.name for source in config.sources] == ["a", "ü"]
+    assert config.tokens == (Token(hashlib.sha256(b"t").digest()),)
+
+
+def test_says_what_is_wrong_with_files_on_the_disk(tmp_path: Path) -> None:
+    """Missing, undecodable and impossible files are faults, with the reason."""
+    (tmp_path / "binary").write_bytes(b"hunter2\xff")
+    (tmp_path / "sr.yml").write_text(
+        r"""
+        sources_files: [sources.yml, binary, "a\0b", "*\0"]
+        push: {tokens: [{token_file: binary}, {token_file: .}]}
+        """,
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "sr.yml")
+    found = [str(fault) for fault in caught.value.faults]
+    # Whether a glob with a NUL in it matches nothing or is refused is up to Python's version.
+    assert [line for line in found if "[3]" not in line] == [
+        "sources_files[0]: sources.yml cannot be read: No such file or directory",
+        "sources_files[1]: binary is not UTF-8",
+        r"sources_files[2]: a\x00b is not a file name",
+        "push.tokens[0].token_file: binary is not UTF-8",
+        "push.tokens[1].token_file: . cannot be read: Is a directory",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(None, "cannot be read: No such file or directory"), (b"\xff", "is not UTF-8")],
+)
+def test_a_file_that_cannot_be_read_is_one_fault(
+    tmp_path: Path, content: bytes | None, what: str
+) -> None:
+    """It is named, for it is what the operator gave."""
+    path = tmp_path / "sr.yml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}: {what}"
+
+
+# --- what is wrong ---------------------------------------------------------------------------
+
+DURATION = (
+    "is not a duration: write a number and a unit, as in 90s, 1h30m or 500ms "
+    "(units y w d h m s ms, in this order, each once)"
+)
+NO_USER = "must not hold a user name or password: use basic_auth"
+NO_USER_YET = "must not hold a user name or password: basic_auth is not built yet"
+ASCII = "must be a URL in plain ASCII; write other characters percent-encoded"
+PORT = "must have a port from 1 to 65535"
+HTTP = "must begin with http:// or https://"
+NO_FILE = "cannot be read: No such file or directory"
+HOST = "has no valid host name"
+ONE_TOKEN = "must hold one token: ASCII letters, digits and signs, no spaces"
+LEVELS = "an Alertmanager takes levels, not changes: leave it at readiness"
+TWICE = "is there twice: the first is "
+
+
+def source(entries: str) -> str:
+    return f"sources: [{{name: a, mi: http://h, {entries}}}]"
+
+
+def mi(url: str) -> str:
+    return f"sources: [{{name: a, mi: {url!r}}}]"
+
+
+def hook(entries: str) -> str:
+    return f"notifiers: [{{name: n, webhook: {{{entries}}}}}]"
+
+
+def manager(entries: str) -> str:
+    return f"notifiers: [{{name: n, alertmanager: {{{entries}}}}}]"
+
+
+def token(file: str) -> str:
+    return f"push: {{tokens: [{{token_file: {file}}}]}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # YAML
+        ("a: [", ["line 1, column 5: expected the node content, but found '<stream end>'"]),
+        ("a: b: c", ["line 1, column 5: mapping values are not allowed here"]),
+        ("\n\ta: 1", ["line 2, column 1: found character '\\t' that cannot start any token"]),
+        ("a: *b", ["line 1, column 4: found undefined alias 'b'"]),
+        ("{}\n---\n{}", ["line 2, column 1: but found another document"]),
+        ("{}\n\x07", ["line 2: holds a character that YAML does not allow"]),
+        ('"\\UFFFFFFFF"', ["is not YAML"]),
+        ("[" * 3000, ["is nested too deeply"]),
+        ("[]", ["must be a mapping, not a list"]),
+        ("text", ["must be a mapping, not a string"]),
+        ("!x {}", ["must be a mapping, not a tagged value"]),
+        ("!!map x", ["must be a mapping, not a tagged value"]),
+        ("!!str {}", ["must be a mapping, not a tagged value"]),
+        # keys
+        ("souces: []", ["souces: unknown key (did you mean sources?)"]),
+        ("xyzzy: []", ["xyzzy: unknown key"]),
+        ("1: []", ["unknown key on line 1"]),
+        ("null: []\n? [a]\n: 1", ["unknown key on line 1", "unknown key on line 2"]),
+        ("push:\n  tokens: []\n  a b: 1", ["push: unknown key on line 3"]),
+        (
+            "storage: {}\nlimits: {}\nstorage: {}",
+            ["the key storage is there twice, on lines 1 and 3"],
+        ),
+        (
+            "limits: {identifiers: 5,\n\nidentifiers: 6}",
+            ["limits: the key identifiers is there twice, on lines 1 and 3"],
+        ),
+        ("limits: {<<: 5}", ["limits: << must name a mapping, or a list of them"]),
+        ("limits: {<<: [a]}", ["limits: << must name a mapping, or a list of them"]),
+        ("limits: {<<: {nope: 1}}", ["limits.nope: unknown key"]),
+        # types
+        ("sources: {}", ["sources: must be a list, not a mapping"]),
+        ("sources: [a]", ["sources[0]: must be a mapping, not a string"]),
+        ("notifiers: [[]]", ["notifiers[0]: must be a mapping, not a list"]),
+        ("storage: 30d", ["storage: must be a mapping, not a string"]),
+        ("push: []", ["push: must be a mapping, not a list"]),
+        # sources
+        ("sources: [{}]", ["sources[0]: name is required", "sources[0]: mi is required"]),
+        ("sources: [null]", ["sources[0]: name is required", "sources[0]: mi is required"]),
+        (
+            "sources: [{name: 1, mi: http://h}]",
+            ["sources[0].name: must be a string, not a number (quote it)"],
+        ),
+        (
+            "sources: [{name: no, mi: http://h}]",
+            ["sources[0].name: must be a string, not a boolean (quote it)"],
+        ),
+        (
+            "sources: [{name: 2024-01-01, mi: http://h}]",
+            ["sources[0].name: must be a string, not a date (quote it)"],
+        ),
+        ("sources: [{name: , mi: http://h}]", ["sources[0].name: must be a string, not nothing"]),
+        ("sources: [{name: '', mi: http://h}]", ["sources[0].name: must not be empty"]),
+        (
+            "sources: [{name: ' a', mi: http://h}]",
+            ["sources[0].name: must be printable, without spaces at its ends"],
+        ),
+        (
+            'sources: [{name: "a\\nb", mi: http://h}]',
+            ["sources[0].name: must be printable, without spaces at its ends"],
+        ),
+        ("sources: [{name: push, mi: http://h}]", ["sources[0].name: push is reserved"]),
+        (
+            "sources: [{name: sr_exporter, mi: http://h}]",
+            ["sources[0].name: sr_exporter is reserved"],
+        ),
+        (
+            "sources: [{name: a, mi: http://h}, {name: a, mi: http://i}]",
+            [f"sources[1].name: {TWICE}sources[0].name"],
+        ),
+        # URLs
+        (mi("h:8888/mi"), [f"sources[0].mi: {HTTP}"]),
+        (mi("ftp://h/mi"), [f"sources[0].mi: {HTTP}"]),
+        (mi("udp://h:1"), ["sources[0].mi: udp:// is not built yet"]),
+        (mi("unix:///run/x.sock"), ["sources[0].mi: unix:// is not built yet"]),
+        (mi("FIFO:///run/x"), ["sources[0].mi: fifo:// is not built yet"]),
+        (mi("http://hunter2:hunter2@h/mi"), [f"sources[0].mi: {NO_USER}"]),
+        (mi("http://user:12/hunter2@h/mi"), [f"sources[0].mi: {NO_USER}"]),
+        (mi("http:///mi"), [f"sources[0].mi: {HOST}"]),
+        (mi("http://-h/mi"), [f"sources[0].mi: {HOST}"]),
+        (mi("http://h%41/mi"), [f"sources[0].mi: {HOST}"]),
+        (mi("http://[::1/mi"), ["sources[0].mi: is not a URL"]),
+        (
+            mi("http://[v1.a]/mi"),
+            ["sources[0].mi: has no valid IPv6 address between the brackets"],
+        ),
+        (mi("http://[::1"), ["sources[0].mi: is not a URL"]),
+        (mi("http://h:0/mi"), [f"sources[0].mi: {PORT}"]),
+        (mi("http://h:65536/mi"), [f"sources[0].mi: {PORT}"]),
+        (mi("http://h:x/mi"), [f"sources[0].mi: {PORT}"]),
+        (mi("http://h:/mi"), [f"sources[0].mi: {PORT}"]),
+        (mi("http://h/mi?a=b"), ["sources[0].mi: must not have a query (?)"]),
+        (mi("http://h/mi#a"), ["sources[0].mi: must not have a fragment (#)"]),
+        (mi("http://h/a b"), [f"sources[0].mi: {ASCII}"]),
+        (mi("http://hé/"), [f"sources[0].mi: {ASCII}"]),
+        ('sources: [{name: a, mi: "http://h/\\n"}]', [f"sources[0].mi: {ASCII}"]),
+        ("sources: [{name: a, mi: 5}]", ["sources[0].mi: must be a URL, not a number (quote it)"]),
+        # numbers and durations
+        (
+            source("timeout: 5"),
+            ["sources[0].timeout: must be a duration such as 30s, not a number (quote it)"],
+        ),
+        (
+            source("timeout: true"),
+            ["sources[0].timeout: must be a duration such as 30s, not a boolean (quote it)"],
+        ),
+        (source("timeout: 5 s"), [f'sources[0].timeout: "5 s" {DURATION}']),
+        (source("timeout: \u200b"), [f'sources[0].timeout: "\\u200b" {DURATION}']),
+        (source(f"timeout: {'x' * 100}"), [f'sources[0].timeout: "{"x" * 79}…" {DURATION}']),
+        (
+            source("timeout: 999y"),
+            ['sources[0].timeout: "999y" is too long: a duration is at most 292y'],
+        ),
+        (source("timeout: 0s"), ["sources[0].timeout: must be 100ms to 5m"]),
+        (source("timeout: 6m"), ["sources[0].timeout: must be 100ms to 5m"]),
+        (source("poll_interval: 99ms"), ["sources[0].poll_interval: must be 100ms to 1d"]),
+        (source("stale_after: 2y"), ["sources[0].stale_after: must be 0s to 1y"]),
+        ("defaults: {timeout: 0s}", ["defaults.timeout: must be 100ms to 5m"]),
+        (source("max_share: 0"), ["sources[0].max_share: must be 0.001 to 1"]),
+        (source("max_share: 1.01"), ["sources[0].max_share: must be 0.001 to 1"]),
+        (source("max_share: .nan"), ["sources[0].max_share: must be 0.001 to 1"]),
+        (source("max_share: .inf"), ["sources[0].max_share: must be 0.001 to 1"]),
+        (source("max_share: 5%"), ["sources[0].max_share: must be a number, not a string"]),
+        (source("max_share: true"), ["sources[0].max_share: must be a number, not a boolean"]),
+        (
+            "limits: {identifiers: true}",
+            ["limits.identifiers: must be a whole number, not a boolean"],
+        ),
+        ("limits: {identifiers: 1.0}", ["limits.identifiers: must be a whole number"]),
+        ("limits: {identifiers: 0}", ["limits.identifiers: must be 1 to 10000000"]),
+        ("limits: {identifiers: !!int x}", ["limits.identifiers: must be a whole number"]),
+        ("limits: {identifiers: 0x_}", ["limits.identifiers: must be a whole number"]),
+        (f"limits: {{identifiers: {'9' * 5000}}}", ["limits.identifiers: must be a whole number"]),
+        ("limits: {body_bytes: 1023}", ["limits.body_bytes: must be 1024 to 1073741824"]),
+        (
+            "limits: {body_bytes: 32MiB}",
+            ["limits.body_bytes: must be a whole number, not a string"],
+        ),
+        ("storage: {retention: 59m}", ["storage.retention: must be 1h to 10y"]),
+        # basic_auth
+        (
+            source("basic_auth: {}"),
+            [
+                "sources[0].basic_auth: username is required",
+                "sources[0].basic_auth: password_file is required",
+            ],
+        ),
+        (
+            source("basic_auth: {username: 'a:b', password_file: mi.password}"),
+            ["sources[0].basic_auth.username: must not hold a colon"],
+        ),
+        (
+            source("basic_auth: {username: a, password: hunter2}"),
+            [
+                "sources[0].basic_auth.password: unknown key (did you mean password_file?)",
+                "sources[0].basic_auth: password_file is required",
+            ],
+        ),
+        (
+            source("basic_auth: {username: a, password_file: nope}"),
+            [f"sources[0].basic_auth.password_file: nope {NO_FILE}"],
+        ),
+        (
+            source("basic_auth: {username: a, password_file: empty}"),
+            ["sources[0].basic_auth.password_file: empty is empty"],
+        ),
+        (
+            source("basic_auth: {username: a, password_file: two-lines}"),
+            ["sources[0].basic_auth.password_file: two-lines must hold one line of text"],
+        ),
+        # sources_files
+        ("sources_files: sources.d/*", ["sources_files: must be a list, not a string"]),
+        ("sources_files: [3]", ["sources_files[0]: must be a string, not a number (quote it)"]),
+        ("sources_files: [/nope.yml]", [f"sources_files[0]: /nope.yml {NO_FILE}"]),
+        ("sources_files: [mapping.yml]", ["mapping.yml: must be a list, not a mapping"]),
+        (
+            "sources_files: [syntax.yml]",
+            ["syntax.yml, line 2, column 1: expected the node content, but found '<stream end>'"],
+        ),
+        (
+            "sources: [{name: a, mi: http://h}]\nsources_files: [faulty.yml]",
+            [
+                "faulty.yml[0].timout: unknown key (did you mean timeout?)",
+                "faulty.yml[0].name: push is reserved",
+                f"faulty.yml[1].name: {TWICE}sources[0].name",
+                "faulty.yml[1]: mi is required",
+            ],
+        ),
+        # push
+        ("push: {tokens: [{}]}", ["push.tokens[0]: token_file is required"]),
+        (token("nope"), [f"push.tokens[0].token_file: nope {NO_FILE}"]),
+        (token("''"), ["push.tokens[0].token_file: must not be empty"]),
+        (token("empty"), ["push.tokens[0].token_file: empty is empty"]),
+        (token("spaced.token"), [f"push.tokens[0].token_file: {ONE_TOKEN}"]),
+        (token("foreign.token"), [f"push.tokens[0].token_file: {ONE_TOKEN}"]),
+        (
+            "push: {tokens: [{token_file: push.token}, {token_file: /etc/sr/push.token}]}",
+            ["push.tokens[1].token_file: holds the same token as push.tokens[0].token_file"],
+        ),
+        (
+            "push: {tokens: [{token_file: push.token, sources: [], groups: g}]}",
+            [
+                "push.tokens[0].sources: must not be empty",
+                "push.tokens[0].groups: must be a list, not a string",
+            ],
+        ),
+        (
+            "push: {tokens: [{token_file: push.token, sources: , groups: ['']}]}",
+            [
+                "push.tokens[0].sources: must not be empty",
+                "push.tokens[0].groups[0]: must not be empty",
+            ],
+        ),
+        # notifiers
+        (
+            "notifiers: [{}]",
+            [
+                "notifiers[0]: name is required",
+                "notifiers[0]: exactly one of alertmanager and webhook is required",
+            ],
+        ),
+        (
+            "notifiers: [{name: a, alertmanager: {}, webhook: {}}]",
+            ["notifiers[0]: exactly one of alertmanager and webhook is required"],
+        ),
+        ("notifiers: [{name: n, alertmanager: }]", ["notifiers[0].alertmanager: urls is required"]),
+        (
+            hook("url: 'http://h'")[:-1] + ", {name: N, alertmanager: {urls: ['http://h']}}]",
+            [f"notifiers[1].name: {TWICE}notifiers[0].name"],
+        ),
+        (
+            manager("urls: http://h"),
+            ["notifiers[0].alertmanager.urls: must be a list, not a string"],
+        ),
+        (manager("urls: []"), ["notifiers[0].alertmanager.urls: must not be empty"]),
+        (
+            manager("urls: ['http://h', 'http://h/']"),
+            [f"notifiers[0].alertmanager.urls[1]: {TWICE}notifiers[0].alertmanager.urls[0]"],
+        ),
+        (
+            manager("urls: ['http://h/api/v2/alerts', 'http://h/?a', '/']"),
+            [
+                "notifiers[0].alertmanager.urls[0]: must be the base URL, without /api/v2/alerts",
+                "notifiers[0].alertmanager.urls[1]: must not have a query (?)",
+                f"notifiers[0].alertmanager.urls[2]: {HTTP}",
+            ],
+        ),
+        (
+            manager("urls: ['http://hunter2:hunter2@h/']"),
+            [f"notifiers[0].alertmanager.urls[0]: {NO_USER_YET}"],
+        ),
+        (
+            manager("urls: ['http://h'], send: changes"),
+            [f"notifiers[0].alertmanager.send: {LEVELS}"],
+        ),
+        (
+            manager("urls: ['http://h'], send: all"),
+            ['notifiers[0].alertmanager.send: must be readiness or changes, not "all"'],
+        ),
+        (
+            hook("url: 'http://h', send: yes"),
+            ["notifiers[0].webhook.send: must be readiness or changes, not a boolean (quote it)"],
+        ),
+        (
+            hook("send: changes"),
+            ["notifiers[0].webhook: exactly one of url and url_file is required"],
+        ),
+        (
+            hook("url: 'http://h', url_file: hook.url"),
+            ["notifiers[0].webhook: exactly one of url and url_file is required"],
+        ),
+        (
+            hook("url:https://h/hunter2"),
+            [
+                "notifiers[0].webhook: unknown key on line 1",
+                "notifiers[0].webhook: exactly one of url and url_file is required",
+            ],
+        ),
+        (hook("url: hunter2"), [f"notifiers[0].webhook.url: {HTTP}"]),
+        (hook("url: [https://h/hunter2]"), ["notifiers[0].webhook.url: must be a URL, not a list"]),
+        (hook("url: 'https://h:hunter2/'"), [f"notifiers[0].webhook.url: {PORT}"]),
+        (hook("url: 'https://hunter2@h/'"), [f"notifiers[0].webhook.url: {NO_USER_YET}"]),
+        (
+            hook("url: 'https://h/hunter2#'"),
+            ["notifiers[0].webhook.url: must not have a fragment (#)"],
+        ),
+        (hook("url_file: no.url"), [f"notifiers[0].webhook.url_file: {HTTP}"]),
+        (hook("url_file: user.url"), [f"notifiers[0].webhook.url_file: {NO_USER_YET}"]),
+        (
+            hook("url_file: https://h/hunter2"),
+            ["notifiers[0].webhook.url_file: must be a file name, not a URL"],
+        ),
+        (hook("url: 'http://h', max_age: 1s"), ["notifiers[0].webhook.max_age: must be 1m to 1y"]),
+    ],
+)
+def test_says_what_is_wrong_and_where(text: str, expected: list[str]) -> None:
+    """Each fault has its place in the file, and shows no secret."""
+    found = faults(text)
+    assert found == expected
+    assert "hunter2" not in "".join(found)
+
+
+@pytest.mark.parametrize("name", sorted(NOT_BUILT))
+def test_what_is_not_built_is_refused_by_name(name: str) -> None:
+    """Nobody relies on what is designed but not there, and its inside is not looked at."""
+    changed = copy.deepcopy(FULL)
+    if " " in name:
+        key, scheme = name.split(" ")
+        assert put(changed, key, f"{scheme}h") == "sources[0].mi"
+        assert faults(yaml.safe_dump(changed)) == [f"sources[0].mi: {scheme} is not built yet"]
+    else:
+        where = put(changed, name, {"any": ["thing"]})
+        assert faults(yaml.safe_dump(changed)) == [f"{where}: is not built yet"]
+
+
+def test_all_faults_at_once() -> None:
+    """One run tells everything that is to be mended."""
+    assert faults("""
+        defaults: {timeout: 0s, nope: 1}
+        sources:
+          - {name: push, mi: udp://h, max_share: x}
+          - {name: a, mi: http://u:hunter2@h/, events: {subscribe: tcp}}
+          - {name: a}
+        sources_files: [nope.yml, sources.d/a.yml]
+        push: {tokens: [{token_file: nope}]}
+        notifiers: [{name: n, webhook: {url: x, send: never}}, {name: n}]
+        storage: {retention: forever}
+        limits: {identifiers: -1}
+        alerts: {}
+    """) == [
+        "alerts: is not built yet",
+        "defaults.nope: unknown key",
+        "defaults.timeout: must be 100ms to 5m",
+        "sources_files[0]: nope.yml cannot be read: No such file or directory",
+        "sources[0].name: push is reserved",
+        "sources[0].max_share: must be a number, not a string",
+        "sources[0].mi: udp:// is not built yet",
+        "sources[1].events: is not built yet",
+        f"sources[1].mi: {NO_USER}",
+        f"sources[2].name: {TWICE}sources[1].name",
+        "sources[2]: mi is required",
+        f"sources.d/a.yml[0].name: {TWICE}sources[1].name",
+        "push.tokens[0].token_file: nope cannot be read: No such file or directory",
+        f"notifiers[0].webhook.url: {HTTP}",
+        'notifiers[0].webhook.send: must be readiness or changes, not "never"',
+        f"notifiers[1].name: {TWICE}notifiers[0].name",
+        "notifiers[1]: exactly one of alertmanager and webhook is required",
+        f'storage.retention: "forever" {DURATION}',
+        "limits.identifiers: must be 1 to 10000000",
+    ]
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "limits: &a {<<: *a, identifiers: 0}",
+        "sources: &a [*a, *a]",
+        "defaults: &a\n  timeout: *a",
+        "x0: &x0 {a: 1}\n"
+        + "".join(f"x{i}: &x{i} {{<<: [*x{i - 1}, *x{i - 1}]}}\n" for i in range(1, 60))
+        + "limits: *x59",
+        "x0: &x0 [a]\n"
+        + "".join(f"x{i}: &x{i} [*x{i - 1}, *x{i - 1}]\n" for i in range(1, 60))
+        + "sources: *x59",
+    ],
+)
+def test_knots_and_bombs_are_faults(text: str) -> None:
+    """YAML that holds itself, or doubles itself, is refused in no time."""
+    assert faults(text)
+
+
+# --- whatever it is --------------------------------------------------------------------------
+
+
+def put(config: Any, name: str, value: Any) -> str:
+    """Set a key, named as in the documentation, in the first entry that has it, or could."""
+    part, _, rest = name.partition(".")
+    key = part.removesuffix("[]")
+    if not rest:
+        config[key] = value
+        return key
+    if part == key:
+        return f"{key}.{put(config[key], rest, value)}"
+    entries = config[key]
+    chosen = max(range(len(entries)), key=lambda index: (depth(entries[index], rest), -index))
+    return f"{key}[{chosen}].{put(entries[chosen], rest, value)}"
+
+
+def depth(entry: Any, name: str) -> int:
+    """Say how far down an entry has what is named."""
+    part, _, rest = name.partition(".")
+    return 1 + depth(entry[part], rest) if isinstance(entry, dict) and part in entry else 0
+
+
+KEYS = sorted(SCHEMA.full_name(shape, key) for shape, keys in SCHEMA.keys.items() for key in keys)
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.dates()
+    | st.sampled_from(["1s", "http://h", "mi.password", "*", "readiness", "changes", "a"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text() | st.sampled_from(KEYS) | st.integers(), inner, max_size=3)
+        | st.sets(st.integers(), max_size=2)
+    ),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize("value", [True, {"x": 1}, ["", {}], ""])
+def test_every_key_is_read(name: str, value: Any) -> None:
+    """A value that is wrong for it is a fault of every known key: none is left unread."""
+    changed = copy.deepcopy(FULL)
+    where = put(changed, name, value)
+    assert any(line.startswith(where) for line in faults(yaml.safe_dump(changed)))
+
+
+def faulty_or_not(text: str) -> None:
+    """Read a text, and see that its faults can be printed, a line each."""
+    found: tuple[Fault, ...] = ()
+    try:
+        parsed(text)
+    except ConfigError as error:
+        found = error.faults or (Fault("", "\n"),)
+    for fault in found:
+        assert str(fault).isprintable()
+        str(fault).encode()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(KEYS), ANYTHING)
+def test_anything_anywhere_is_a_config_or_faults(name: str, value: Any) -> None:
+    """Whatever stands at whatever place, nothing but ConfigError is raised."""
+    changed = copy.deepcopy(FULL)
+    put(changed, name, value)
+    faulty_or_not(yaml.safe_dump(changed))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text() | st.text(alphabet="{}[]:,-!&*<>|?%@`'\"#\\ \n\tax01U") | ANYTHING.map(yaml.safe_dump)
+)
+def test_any_text_is_a_config_or_faults(text: str) -> None:
+    """Whatever is in the file, nothing but ConfigError is raised."""
+    faulty_or_not(text)
+
+
+# --- secrets ---------------------------------------------------------------------------------
+
+
+def test_a_configuration_shows_no_secret() -> None:
+    """Passwords, tokens and the telling part of webhook URLs stay out of every text."""
+    config = parsed(yaml.safe_dump(FULL))
+    for text in (repr(config), str(config), f"{config}"):
+        assert "hunter2" not in text
+        assert "password=<secret>" in text
+        assert "url=https://hooks.example/…" in text
+
+
+def test_a_secret_must_be_asked_for() -> None:
+    """It shows itself only through `reveal`."""
+    secret = Secret("hunter2")
+    assert (repr(secret), str(secret), f"{secret}", f"{secret!r}") == ("<secret>",) * 4
+    assert secret.reveal() == "hunter2"
+    with pytest.raises(TypeError):
+        f"{secret:>20}"
+
+
+def test_secrets_compare_by_value() -> None:
+    """A reload sees whether a password has changed."""
+    assert Secret("a") == Secret("a") != Secret("b")
+    assert Secret("a") != SecretUrl("a")
+    assert Secret("a") != "a"
+    assert len({Secret("a"), Secret("a"), SecretUrl("a")}) == 2
+    assert pickle.loads(pickle.dumps(Secret("a"))) == Secret("a")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h.example", "https://h.example"),
+        ("https://h.example/", "https://h.example/"),
+        ("https://h.example/hunter2", "https://h.example/…"),
+        ("https://h.example?hunter2", "https://h.example/…"),
+        ("https://h.example#hunter2", "https://h.example/…"),
+        ("HTTPS://H.Example:8443/hunter2?a#b", "https://h.example:8443/…"),
+        ("http://[2001:db8::1]:80/hunter2", "http://[2001:db8::1]:80/…"),
+        ("https://user:hunter2@h.example/", "https://h.example/"),
+        ("https://hunter2@h.example:1/hunter2", "https://h.example:1/…"),
+        ("https://user:hunter2", "…"),
+        ("https://user:12/hunter2@h.example/", "https://…"),
+        ("https://hunter2\\@h.example/", "…"),
+        ("https://h.example/ hunter2", "…"),
+        ("hunter2", "…"),
+        ("hunter2://", "…"),
+        ("http://[hunter2/", "…"),
+        ("", "…"),
+    ],
+)
+def test_urls_are_redacted(url: str, shown: str) -> None:
+    """What is left of a URL tells whom it is for, and nothing else."""
+    assert redact_url(url) == shown
+    assert str(SecretUrl(url)) == repr(SecretUrl(url)) == shown
+
+
+@given(st.text())
+def test_any_text_can_be_redacted(text: str) -> None:
+    """Redaction is for what went wrong, so it must not go wrong itself."""
+    redact_url(text)
+    redact_url(f"http://{text}")
+
+
+# --- the documentation -----------------------------------------------------------------------
+
+
+def table(heading: str) -> list[list[str]]:
+    """Give the rows of the table under a heading."""
+    section = DOCUMENT.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:3] == "| `"]
+    return [[row[0].strip("`"), *row[1:]] for row in rows]
+
+
+def test_the_documentation_has_every_key() -> None:
+    """Keys of the code and keys of the documentation are the same."""
+    assert sorted(row[0] for row in table("Keys")) == KEYS
+    assert sorted(row[0] for row in table("Not built yet")) == sorted(NOT_BUILT)
+
+
+def test_the_documentation_has_the_bounds() -> None:
+    """The least and the most of every number are those of the code."""
+    bounds = {
+        key: f"duration, {format_duration(a)} to {format_duration(b)}"
+        for key, (a, b) in SPANS.items()
+    }
+    bounds |= {key: f"{low:.15g} to {high:.15g}" for key, (low, high) in NUMBERS.items()}
+    for name, kind, *_ in table("Keys"):
+        if bound := bounds.get(name.rpartition(".")[2]):
+            assert kind.endswith(bound), name
+
+
+def test_the_documented_defaults_are_the_defaults() -> None:
+    """To write down a default changes nothing."""
+    plain = {
+        "defaults": {},
+        "sources": [{"name": "a", "mi": "http://h"}],
+        "push": {"tokens": [{"token_file": "push.token"}]},
+        "notifiers": [
+            {"name": "am", "alertmanager": {"urls": ["http://h"]}},
+            {"name": "hook", "webhook": {"url": "http://h"}},
+        ],
+        "storage": {},
+        "limits": {},
+    }
+    written = copy.deepcopy(plain)
+    set_keys = set()
+    for name, _, default, _ in table("Keys"):
+        if default.startswith("`"):
+            parent, _, key = name.rpartition(".")
+            target: Any = written
+            for part in parent.split("."):
+                target = target[part.removesuffix("[]")]
+                if part.endswith("[]"):
+                    target = next(e for e in target if kind_of(name) in {"", *e})
+            target[key] = yaml.safe_load(default.strip("`"))
+            set_keys.add(name)
+    assert len(set_keys) == 14
+    assert parsed(yaml.safe_dump(written)) == parsed(yaml.safe_dump(plain))
+
+
+def kind_of(name: str) -> str:
+    return name.split(".")[1] if name.startswith("notifiers[].") else ""
+
+
+def test_the_documented_example_is_right() -> None:
+    """The example of the documentation can be used as it is."""
+    (example,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    config = parse(
+        example,
+        directory=ETC,
+        read_file=lambda path: HOOK if path.suffix == ".url" else "hunter2",
+        find_files=lambda *_: [],
+    )
+    assert [source.name for source in config.sources] == ["sip-1", "sip-2"]
+    assert len(config.notifiers) == 2
