@@ -2,6 +2,7 @@
 
 SrExporterError
 ├── ConfigError      the operator mends the file; exit 2
+├── ListenError      the operator names another address; exit 1
 ├── StoreError
 │   ├── StoreUnusable  the store cannot be opened; nothing is touched; exit 3
 │   └── NotKept        a commit failed; the store goes on trying
@@ -41,6 +42,10 @@ class ConfigError(SrExporterError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("\n".join(map(str, self.faults)))
+
+
+class ListenError(SrExporterError):
+    pass
 
 
 class StoreError(SrExporterError):

@@ -17,7 +17,7 @@ from sr_exporter.model import Statement, Tick
 from sr_exporter.store.contract import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from sr_exporter.model import Observation
     from sr_exporter.outcome import Outcome
@@ -77,7 +77,7 @@ class Ingest:
         so in its own status.
         """
         outcome, batch = self._apply([observation])
-        await self._keep_in_passing(batch)
+        await _in_passing(self._keep(batch))
         return outcome[0]
 
     async def push(self, statements: Sequence[Statement]) -> int:
@@ -118,7 +118,7 @@ class Ingest:
         if deadline is None or deadline > self._clock():
             return
         _, batch = self._apply([Tick()])
-        task = asyncio.ensure_future(self._keep_in_passing(batch))
+        task = asyncio.ensure_future(_in_passing(self._keep(batch)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -129,12 +129,6 @@ class Ingest:
             self._timer.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-
-    async def _keep_in_passing(self, batch: Batch) -> None:
-        try:
-            await self._keep(batch)
-        except NotKept as error:
-            log.debug("observation not kept yet", error=str(error))
 
     def _apply(self, observations: Sequence[Observation]) -> tuple[list[Outcome], Batch]:
         now = self._clock()
@@ -151,15 +145,18 @@ class Ingest:
         self._arm(now)
         return outcomes, batch
 
-    async def _keep(self, batch: Batch) -> None:
+    def _keep(self, batch: Batch) -> Awaitable[None]:
+        """Hand a batch over; what is given resolves when it is kept.
+
+        It is handed over before this returns: the store sees batches in the order of `_apply`.
+        """
         if not batch:
-            return
+            return _nothing()
         owed = list(batch.outbox)
-        try:
-            await asyncio.shield(self._store.commit(batch))
-        finally:
-            if owed:
-                self._planner.kept(owed)
+        kept = self._store.commit(batch)
+        if owed:
+            kept.add_done_callback(lambda _: self._planner.kept(owed))
+        return asyncio.shield(kept)
 
     def _arm(self, now: float) -> None:
         """Set the timer for the next expiry, if there is one."""
@@ -179,6 +176,17 @@ class Ingest:
         self._timer = self._timer_at = None
         self.advance()
         self._arm(self._clock())
+
+
+async def _nothing() -> None:
+    """Resolve at once: there was nothing to keep."""
+
+
+async def _in_passing(kept: Awaitable[None]) -> None:
+    try:
+        await kept
+    except NotKept as error:
+        log.debug("observation not kept yet", error=str(error))
 
 
 def _gather(batch: Batch, outcome: Outcome) -> None:

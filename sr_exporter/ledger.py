@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: For how long after a start "not ready" is part of starting.
 STARTING_SECONDS = 120.0
+#: How many deadlines are held before those that passed over are looked for.
+_DUE_ROOM = 1024
 
 
 class Ledger:
@@ -34,6 +36,7 @@ class Ledger:
         #: Every entry that is not ready: alerts cost what is wrong, not what exists.
         self.not_ready: dict[Entry, None] = {}
         self._due: list[tuple[float, int, Entry | Source]] = []
+        self._due_limit = _DUE_ROOM
         self._tie = itertools.count()
 
     def entry(self, key: Key) -> Entry | None:
@@ -74,10 +77,12 @@ class Ledger:
         if (status, ready) == (old_status, was_ready):
             if details != entry.details:
                 entry.details = details
+                entry.stated_at = max(entry.stated_at, at)
                 self._log_entry(out, ChangeKind.DETAILS, entry, at, old_status, was_ready=ready)
                 out.keep(entry)
             return
         entry.status, entry.ready, entry.details = status, ready, details
+        entry.stated_at = max(entry.stated_at, at)
         since = entry.ready_changed_at if not was_ready else at
         if status != old_status:
             entry.changes_total += 1
@@ -161,6 +166,11 @@ class Ledger:
 
     def schedule(self, at: float, what: Entry | Source) -> None:
         heapq.heappush(self._due, (at, next(self._tie), what))
+        if len(self._due) > self._due_limit:
+            # Every push with a time to live leaves an older deadline behind.
+            self._due = [due for due in self._due if _due_time(due[2]) == due[0]]
+            heapq.heapify(self._due)
+            self._due_limit = max(_DUE_ROOM, 2 * len(self._due))
 
     def log(
         self,

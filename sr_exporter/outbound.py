@@ -77,6 +77,12 @@ class _Sockets:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: list[socket.socket] = []
+        self._over = False
+
+    def begin(self) -> None:
+        """Let a request have its connection."""
+        with self._lock:
+            self._over = False
 
     def add(self, connected: socket.socket) -> None:
         # One request at a time: whatever was connected before is done with. A duplicate, for
@@ -84,12 +90,19 @@ class _Sockets:
         self.release()
         with self._lock:
             self._held.append(connected.dup())
+            if self._over:  # a host's second address may be connected after the deadline
+                self._end()
 
     def shut_down(self) -> None:
+        """End what is connected, and what will be until `begin`."""
         with self._lock:
-            for held in self._held:
-                with contextlib.suppress(OSError):
-                    held.shutdown(socket.SHUT_RDWR)
+            self._over = True
+            self._end()
+
+    def _end(self) -> None:
+        for held in self._held:
+            with contextlib.suppress(OSError):
+                held.shutdown(socket.SHUT_RDWR)
 
     def release(self) -> None:
         with self._lock:
@@ -120,6 +133,7 @@ class Outbound:
         if self._running is not None and not self._running.done():
             raise OutboundError(Failure.TIMEOUT, "the request before is still under way")
         self._aborted = False
+        self._sockets.begin()
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._pool, self._exchange, post, wants_body)
         running.add_done_callback(_retrieve)
@@ -174,12 +188,14 @@ class Outbound:
                 else:
                     body = b""
                     response.raw.close()
+                    self._sockets.release()
                 return Answer(response.status_code, dict(response.headers), body)
         except OutboundError:
             self._sockets.shut_down()
             raise
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             self._session.close()
+            self._sockets.release()
             if self._aborted or _is_timeout(error):
                 raise self._too_late(post) from None
             raise OutboundError(_failure(error), _reason(error)) from None

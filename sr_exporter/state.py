@@ -81,13 +81,13 @@ class State(Ledger):
             if (fault := self._fault(said, now)) is not None:
                 found.append((index, fault))
                 continue
-            key = Key(said.source, said.group, said.identifier)
-            if self.entry(key) is None:
-                fresh.add(key.folded())
-                if len(fresh) > room:
-                    found.append(
-                        (index, f"limits.identifiers ({self.limit_identifiers}) is reached")
-                    )
+            key = Key(said.source, said.group, said.identifier).folded()
+            if key in fresh or self.entry(key) is not None:
+                continue
+            if len(fresh) < room:
+                fresh.add(key)
+            else:
+                found.append((index, f"limits.identifiers ({self.limit_identifiers}) is reached"))
         return found
 
     def _fault(self, said: Statement, now: float) -> str | None:
@@ -123,9 +123,11 @@ class State(Ledger):
     # --- statements: pushes, events, ourselves ---------------------------------------------
 
     def _statement(self, out: Outcome, said: Statement, now: float) -> None:
+        entry = self.entry(Key(said.source, said.group, said.identifier))
+        if entry is None and said.origin is not Origin.OWN and self._full():
+            return  # an event; a push was refused by `faults`, a poll counts what it leaves out
         source = self.source(said.source)
         at = now if said.at is None else said.at
-        entry = source.entry(said.group, said.identifier)
         if entry is None:
             entry = self._first_statement(out, source, said, at)
             late = False
@@ -173,8 +175,12 @@ class State(Ledger):
             report = item if isinstance(item, Report) else Report(at, item)
             if report not in ring:
                 ring.append(report)
+                del ring[:-PUSHED_RING]
                 entry.reports_total += 1
-        entry.reports = tuple(ring[-PUSHED_RING:])
+        entry.reports = tuple(ring)
+
+    def _full(self) -> bool:
+        return self.identifiers >= self.limit_identifiers
 
     # --- polls -----------------------------------------------------------------------------
 
@@ -205,20 +211,26 @@ class State(Ledger):
         for item in poll.statuses:
             entry = source.entry(item.group, item.identifier)
             if entry is None:
-                if self.identifiers >= self.limit_identifiers:
+                if self._full():
                     source.refused += 1
                     continue
                 entry = self.appear(out, item, source, poll.requested_at)
             elif entry not in seen and entry.touched <= poll.as_of:
                 self.set(out, entry, item.status, item.ready, item.details, poll.requested_at)
+                if entry.ttl_seconds is not None:
+                    # What is polled does not expire; only a push or event could have said so.
+                    entry.ttl_seconds = entry.expires_at = None
+                    entry.expired = False
+                    out.keep(entry)
             seen.add(entry)
         return seen
 
     def _heard(self, out: Outcome, source: Source, poll: Snapshot, now: float) -> None:
         version = source.version if poll.version is None else poll.version
+        start_time = source.start_time
         restarted = self._restarted(source, poll)
         if (
-            restarted
+            source.start_time != start_time
             or not source.heard
             or source.down_since is not None
             or poll.faults
@@ -317,9 +329,8 @@ class State(Ledger):
             else:
                 what.expires_at = None
                 what.expired = True
-                details = f"expired: nothing heard for {what.ttl_seconds:g}s"
+                details = f"expired: nothing heard for {what.ttl_seconds:.15g}s"
                 self.set(out, what, -1, False, details, at)
-                what.stated_at = max(what.stated_at, at)
                 out.keep(what)
 
 

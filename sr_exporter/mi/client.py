@@ -96,8 +96,8 @@ class MiClient:
         try:
             return await self._ask(command, params)
         except jsonrpc.RpcError as error:
-            self._generation = 0
             if error.code == jsonrpc.METHOD_NOT_FOUND:
+                self._generation = 0
                 raise MiError(
                     PollFailure.UNSUPPORTED,
                     f"it knows neither {' nor '.join(command.value)}:"

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sr_exporter.held import Entry, Source
-from sr_exporter.model import ChangeKind
 from sr_exporter.notify import alerts, rules
 from sr_exporter.store.contract import AlertRecord
 
@@ -49,6 +48,8 @@ class AlertBook:
         #: By fingerprint, the one that changed last at the end.
         self._levels: dict[str, Level] = {}
         self._pending: dict[Who, None] = {}
+        #: Which polled sources answer: the alerts of their keys say it too.
+        self._up: dict[str, bool] = {}
         self._due: list[tuple[float, int, Who]] = []
         #: When which resolved level has been told long enough.
         self._ended: list[tuple[float, str]] = []
@@ -77,11 +78,14 @@ class AlertBook:
             self._pending[_who(key)] = None
         for name in (*outcome.sources, *outcome.sources_removed):
             self._pending[name,] = None
-        for change in outcome.changes:
-            if change.kind in (ChangeKind.SOURCE_DOWN, ChangeKind.SOURCE_UP):
+        for name, source in outcome.sources.items():
+            if source.polled and self._up.get(name) is not source.up:
+                self._up[name] = source.up
                 for entry in self._state.not_ready:
-                    if entry.group.source.name == change.source:
+                    if entry.group.source is source:
                         self._pending[_who(entry.key)] = None
+        for name in outcome.sources_removed:
+            self._up.pop(name, None)
 
     def refresh(self, now: float) -> dict[str, AlertRecord | None]:
         """Bring the levels up to date. Gives what changed, for the store."""

@@ -78,9 +78,11 @@ class Queue:
         """Give the row of this subject that is still held back, if there is one."""
         ids = self._subjects.get(subject)
         last = self._rows[ids[-1]] if ids else None
-        if last and last.standing is Standing.HELD and last.due_at > now:
-            return last
-        return None
+        if last is None or last.standing is not Standing.HELD or last.due_at <= now:
+            return None
+        # Under way already, though our clock went back since.
+        under_way = subject in self._in_flight and self._subjects[subject][0] == last.id
+        return None if under_way else last
 
     def mark_kept(self, row_id: str) -> None:
         self._unkept.discard(row_id)
@@ -89,13 +91,14 @@ class Queue:
     def take(self, now: float) -> Owed | None:
         """Give the next row that may be sent; its subject is in flight until `settle`."""
         while self._due and self._due[0][0] <= now:
-            _, seq, row_id = self._due[0]
+            due_at, _, row_id = self._due[0]
             owed = self._rows.get(row_id)
             if owed is not None and row_id in self._unkept:
                 # Its commit is under way, and so is that of everything after it.
                 return None
             heapq.heappop(self._due)
-            if owed is None or owed.seq != seq or owed.subject in self._in_flight:
+            # Of a row that is due at another time now this is no word any more.
+            if owed is None or owed.due_at != due_at or owed.subject in self._in_flight:
                 continue
             if self._subjects[owed.subject][0] == row_id:
                 self._in_flight.add(owed.subject)
@@ -108,7 +111,8 @@ class Queue:
         if retry_at is None:
             self.withdraw(owed)
         else:
-            self._rows[owed.id] = replace(owed, due_at=retry_at)
+            # What was attempted may have been heard: it is not held back any more.
+            self._rows[owed.id] = replace(owed, due_at=retry_at, standing=Standing.OWED)
         waiting = self._subjects.get(owed.subject)
         if waiting:
             head = self._rows[waiting[0]]

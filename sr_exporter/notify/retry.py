@@ -8,6 +8,7 @@ understood, and does not want it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,9 @@ def retry_after(headers: Mapping[str, str], now: float) -> float:
     if said.isascii() and said.isdigit():
         return min(float(said[:9]), LONGEST_RETRY_AFTER_SECONDS)
     try:
-        asked = parsedate_to_datetime(said).timestamp() - now
+        date = parsedate_to_datetime(said)
+        # An asctime date names no zone, and means UTC.
+        asked = date.replace(tzinfo=date.tzinfo or UTC).timestamp() - now
     except (ValueError, OverflowError, TypeError):
         return 0.0
     return min(max(0.0, asked), LONGEST_RETRY_AFTER_SECONDS)

@@ -61,6 +61,7 @@ class Poller:
         self._clock = clock
         self._version_known = False
         self._uptime: float | None = None
+        self._uptime_then = 0.0
         self._said: str | None = None
 
     async def run(self, first_delay_seconds: float, slots: asyncio.Semaphore) -> None:
@@ -86,6 +87,14 @@ class Poller:
             self._version_known = False
             self._tell(str(error), error.reason)
             failed = PollFailed(self.source, requested_at, error.reason, str(error))
+            await self._ingest.observe(failed)
+            return False
+        except Exception as error:
+            # A fault of ours in reading one source must not blind the others, nor let this
+            # one look ready: it is down, and the log has the traceback.
+            log.exception("poll failed", source=self.source)
+            said = f"internal error: {type(error).__name__}"
+            failed = PollFailed(self.source, requested_at, PollFailure.MALFORMED, said)
             await self._ingest.observe(failed)
             return False
         finally:
@@ -133,9 +142,15 @@ class Poller:
         uptime = await _tolerate(self._client.uptime_seconds(), faults)
         if uptime is None:
             return None
-        self._version_known &= self._uptime is not None and uptime >= self._uptime
+        restarted = self._uptime is None or uptime < self._uptime
+        self._version_known &= not restarted
         self._uptime = uptime
-        return uptime - (asked_at - requested_at)
+        then = uptime - (asked_at - requested_at)
+        # OpenSIPS cuts to whole seconds: within one it must not seem to have fallen.
+        if not restarted and 0.0 < self._uptime_then - then <= 1.0:
+            then = self._uptime_then
+        self._uptime_then = then
+        return then
 
     def _tell(self, error: str | None, reason: PollFailure | None = None) -> None:
         """Log a failure once, and its end once; not every poll of a night."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Row = tuple[Any, ...]
 
+#: SQLite takes no larger integer; no change has a larger number.
+_LAST_ROWID = 2**63 - 1
+
 _SOURCE = (
     "name, kind, version, transport, last_seen, start_time, down_since, last_error,"
     " changes_missed_total, report_overruns_total, poll_failures_total"
@@ -88,7 +91,7 @@ def keys(database: sqlite3.Connection) -> list[KeyRecord]:
 def changes(database: sqlite3.Connection, since: int, limit: int) -> list[Change]:
     rows = database.execute(
         f"SELECT {_CHANGE} FROM changes WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
-        (since, limit),
+        (min(since, _LAST_ROWID), limit),
     )
     return [_change(row) for row in rows]
 

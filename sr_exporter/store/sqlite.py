@@ -177,7 +177,7 @@ class SqliteStore:
         except StoreUnusable as error:
             self._opened.put(error)
             return
-        except (sqlite3.Error, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, `load` must not wait for ever
             self._opened.put(StoreUnusable(f"{self._name()}: {error}"))
             return
         with contextlib.closing(database):
@@ -190,7 +190,7 @@ class SqliteStore:
     def _gather(self) -> list[_Work] | None:
         """Wait for work, or for the time to try again; None when the store closes."""
         timeout = TRIM_SECONDS
-        if self._backlog.batch:
+        if self._backlog.batch or self._figures.error is not None:
             timeout = max(0.0, self._backlog.retry_at - time.monotonic())
         works: list[_Work] = []
         try:
@@ -215,10 +215,10 @@ class SqliteStore:
         error = self._write(database, batch) if batch else None
         if error is not None:
             self._keep_for_later(batch)
-        for work in keeping:
-            _settle(work.future, error)
         self._figures.batches += len(keeping)
         self._figures.waiting = 0
+        for work in keeping:
+            _settle(work.future, error)
         for work in works:
             if work.question is not None:
                 _answer(work, database)
@@ -265,7 +265,9 @@ class SqliteStore:
             )
         except sqlite3.Error as error:
             self._figures.error = str(error)
+            self._backlog.retry_at = time.monotonic() + RETRY_SECONDS
             return
+        self._figures.error = None
         if gone < TRIM_ROWS:
             self._trimmed_at = now
 
@@ -274,13 +276,15 @@ class SqliteStore:
         try:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             fresh = version == 0 and not database.execute("SELECT 1 FROM sqlite_master").fetchone()
+            kept = None
             if not fresh:
                 self._check(database, version)
+                kept = _everything(database)  # before anything is written
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=FULL")
             if fresh:
                 _create(database)
-            self._opened.put(_everything(database))
+            self._opened.put(kept or _everything(database))
         except BaseException:
             database.close()
             raise
@@ -359,5 +363,5 @@ def _answer(work: _Work, database: sqlite3.Connection) -> None:
         return
     try:
         _settle(work.future, None, work.question(database))
-    except sqlite3.Error as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live on
         _settle(work.future, NotKept(str(error)))

@@ -25,11 +25,17 @@ class Undecodable(ValueError):  # noqa: N818 - named for what befell the caller
 def loads(data: bytes) -> Any:
     """Decode JSON whose strings may hold invalid UTF-8, as lone surrogates (PEP 383).
 
+    The keys of its objects are names already.
+
     Raises:
         Undecodable: it is not JSON, or nested beyond reason.
     """
     try:
-        return json.loads(data.decode("utf-8", "surrogateescape"), parse_constant=_no_constant)
+        return json.loads(
+            data.decode("utf-8", "surrogateescape"),
+            parse_constant=_no_constant,
+            object_pairs_hook=_with_names,
+        )
     except RecursionError:
         raise Undecodable("JSON is nested too deeply") from None
     except ValueError as error:
@@ -64,6 +70,11 @@ def _foreign(said: str) -> bool:
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def _with_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object whose keys can be encoded: no decoder takes others."""
+    return {name(key): value for key, value in pairs}
 
 
 def _no_constant(constant: str) -> NoReturn:

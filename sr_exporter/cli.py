@@ -1,0 +1,219 @@
+"""The command `sr-exporter`: reads the command line, and runs what it asks for."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
+
+import uvloop
+
+from sr_exporter import __version__, config, demo
+from sr_exporter.app import App, Options
+from sr_exporter.errors import ConfigError, ListenError, StoreUnusable
+from sr_exporter.logs import LEVELS, LogFormat, set_up
+from sr_exporter.web.server import Address, parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+EXIT_LISTEN, EXIT_CONFIG, EXIT_STORE = 1, 2, 3
+DEFAULT_ADDRESS = Address("", 9797)
+#: What the design names and this version does not have yet.
+_NOT_BUILT = ("check", "push", "mi", "rules", "notifications")
+
+_EPILOG = """\
+commands:
+  sr-exporter [serve]   run the exporter (see the options above)
+  sr-exporter demo      run it with simulated OpenSIPS servers, nothing to set up
+
+exit status: 0 stopped as asked, 1 cannot listen, 2 wrong command line or
+configuration, 3 the store cannot be used
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command; ends by `SystemExit`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    commands: dict[str, Callable[[list[str]], int]] = {"serve": _serve, "demo": _demo}
+    command = arguments[0] if arguments else ""
+    if command in _NOT_BUILT:
+        _fail(EXIT_CONFIG, f"the command {command!r} is not built yet")
+    if command in commands:
+        sys.exit(commands[command](arguments[1:]))
+    sys.exit(_serve(arguments))
+
+
+def _serve(arguments: list[str]) -> int:
+    parser = _parser("sr-exporter", "OpenSIPS Status/Report for Prometheus and Alertmanager.")
+    parser.add_argument("--config.file", dest="config_file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--config.check",
+        dest="config_check",
+        action="store_true",
+        help="read the configuration, say what is wrong with it, and exit",
+    )
+    parser.add_argument(
+        "--storage.path",
+        dest="storage_path",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="where state, journal and owed webhooks are kept (default: ./data)",
+    )
+    given = parser.parse_args(arguments)
+    try:
+        read = config.load(given.config_file)
+    except ConfigError as error:
+        faults = "\n".join(f"  {fault}" for fault in error.faults)
+        _fail(EXIT_CONFIG, f"{given.config_file} cannot be used:\n{faults}")
+    if given.config_check:
+        print(f"{given.config_file or 'the default configuration'} is good")  # noqa: T201
+        return 0
+    set_up(given.log_level, LogFormat(given.log_format))
+    addresses = given.listen or [DEFAULT_ADDRESS]
+    options = Options(
+        listen=addresses,
+        storage_path=given.storage_path,
+        external_url=given.external_url or _own_url(addresses[0]),
+        config=read,
+    )
+    return _run(App(options))
+
+
+def _demo(arguments: list[str]) -> int:
+    parser = _parser(
+        "sr-exporter demo",
+        "Run the exporter against simulated OpenSIPS servers on loopback, its data in a"
+        " temporary folder. Stop it with Ctrl-C.",
+        log_level="warn",
+    )
+    given = parser.parse_args(arguments)
+    set_up(given.log_level, LogFormat(given.log_format))
+    addresses = given.listen or [Address("127.0.0.1", DEFAULT_ADDRESS.port)]
+    with tempfile.TemporaryDirectory(prefix="sr-exporter-demo-") as folder:
+        return _loop(
+            lambda stop: demo.run(
+                listen=addresses,
+                storage_path=Path(folder),
+                external_url=given.external_url or _own_url(addresses[0]),
+                stop=stop,
+            )
+        )
+
+
+def _run(app: App) -> int:
+    return _loop(app.run)
+
+
+def _loop(what: Callable[[asyncio.Event], object]) -> int:
+    """Run until it ends or a signal asks it to; give the exit status."""
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        running = what(stop)
+        if asyncio.iscoroutine(running):
+            await running
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run())
+    except ListenError as error:
+        _fail(EXIT_LISTEN, f"{error}; --web.listen-address names another")
+    except StoreUnusable as error:
+        _fail(EXIT_STORE, str(error))
+    return 0
+
+
+def _parser(program: str, description: str, *, log_level: str = "info") -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog=_EPILOG if program == "sr-exporter" else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"sr-exporter {__version__}")
+    parser.add_argument(
+        "--web.listen-address",
+        dest="listen",
+        type=_address,
+        action="append",
+        metavar="HOST:PORT",
+        help="where to listen; may be given several times (default: port 9797"
+        + (", every address)" if program == "sr-exporter" else " of 127.0.0.1)"),
+    )
+    parser.add_argument(
+        "--web.external-url",
+        dest="external_url",
+        type=_external_url,
+        metavar="URL",
+        help="where people reach this exporter: links in alerts begin with it",
+    )
+    parser.add_argument(
+        "--web.config.file",
+        dest="web_config",
+        type=_not_built_yet,
+        metavar="FILE",
+        help="not built yet: TLS and users",
+    )
+    parser.add_argument(
+        "--log.level",
+        dest="log_level",
+        choices=LEVELS,
+        default=log_level,
+        metavar="LEVEL",
+        help=f"debug, info, warn or error (default: {log_level})",
+    )
+    parser.add_argument(
+        "--log.format",
+        dest="log_format",
+        choices=[form.value for form in LogFormat],
+        default="logfmt",
+        metavar="FORMAT",
+        help="logfmt or json (default: logfmt)",
+    )
+    return parser
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _external_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise argparse.ArgumentTypeError(f"{text!r} is not http(s)://host[:port][/path]")
+    return text.rstrip("/")
+
+
+def _not_built_yet(_: str) -> NoReturn:
+    raise argparse.ArgumentTypeError("is not built yet")
+
+
+def _own_url(address: Address) -> str:
+    """Guess where people reach this exporter, as Prometheus does: by the host's name."""
+    host = address.host
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = socket.gethostname()
+    return f"http://{Address(host, address.port)}"
+
+
+def _fail(status: int, message: str) -> NoReturn:
+    print(f"sr-exporter: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(status)

@@ -1,0 +1,80 @@
+"""Keeps the book of levels up to date, has it kept, and wakes who sends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from sr_exporter.errors import NotKept
+from sr_exporter.store.contract import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sr_exporter.notify.book import AlertBook
+    from sr_exporter.outcome import Outcome
+    from sr_exporter.store.contract import AlertRecord, Store
+
+#: The longest time between two looks: our clock may have jumped.
+LONGEST_WAIT_SECONDS = 5.0
+
+
+class Levels:
+    """Follows outcomes and the time."""
+
+    def __init__(
+        self,
+        book: AlertBook,
+        store: Store,
+        wakes: Sequence[Callable[[], None]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._book = book
+        self._store = store
+        self._wakes = wakes
+        self._clock = clock
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Future[None]] = set()
+
+    def begin(self, kept: Iterable[AlertRecord]) -> None:
+        """Take up the levels that were given out before."""
+        self._book.restore(kept, self._clock())
+        self.refresh()
+
+    def observe(self, outcome: Outcome) -> None:
+        self._book.observe(outcome)
+        self._changed.set()
+
+    def refresh(self) -> None:
+        changed = self._book.refresh(self._clock())
+        if not changed:
+            return
+        for wake in self._wakes:
+            wake()
+        keeping = asyncio.ensure_future(self._keep(Batch(alerts=changed)))
+        self._tasks.add(keeping)
+        keeping.add_done_callback(self._tasks.discard)
+
+    async def run(self) -> None:
+        """Follow for ever."""
+        while True:
+            self._changed.clear()
+            self.refresh()
+            due = self._book.next_due()
+            wait = LONGEST_WAIT_SECONDS
+            if due is not None:
+                wait = min(wait, max(0.001, due - self._clock()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+
+    async def settle(self) -> None:
+        """Wait until what changed is kept."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _keep(self, batch: Batch) -> None:
+        # A level that could not be kept is made again from the state after a restart.
+        with contextlib.suppress(NotKept):
+            await asyncio.shield(self._store.commit(batch))

@@ -1,0 +1,115 @@
+"""The exporter's own SR state, said through the same door as everybody else's.
+
+Source `sr_exporter`: `core` (main), `source` (each polled source), `notifier` (each
+notifier) and `store` (main). An operator's page, metrics and alerts thus cover the exporter
+too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sr_exporter.model import (
+    MAIN,
+    OWN_SOURCE,
+    Forget,
+    Origin,
+    Statement,
+    fold,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sr_exporter.ingest import Ingest
+    from sr_exporter.metrics.own import OwnMetrics
+    from sr_exporter.outcome import Outcome
+    from sr_exporter.state import State
+    from sr_exporter.store.contract import Store
+
+READY, NOT_READY = 1, -1
+#: How often the store is looked at.
+STORE_SECONDS = 1.0
+
+
+class OwnState:
+    """Says how the exporter's parts stand; only what changed is said."""
+
+    def __init__(self, ingest: Ingest, state: State) -> None:
+        self._ingest = ingest
+        self._state = state
+        self._said: dict[tuple[str, str], tuple[int, str | None]] = {}
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    async def begin(self, sources: Iterable[str], notifiers: Iterable[str]) -> None:
+        """Forget the parts that are gone, and say that the exporter runs."""
+        wanted = {("source", fold(name)) for name in sources}
+        wanted |= {("notifier", fold(name)) for name in notifiers}
+        own = self._state.sources.get(OWN_SOURCE)
+        for entry in list(own.entries()) if own else ():
+            group = fold(entry.group.name)
+            if group in ("source", "notifier") and (group, fold(entry.identifier)) not in wanted:
+                await self._ingest.observe(Forget(OWN_SOURCE, group, entry.identifier))
+        await self._ingest.observe(_statement("core", MAIN, READY, "running"))
+
+    def observe(self, outcome: Outcome) -> None:
+        """Follow the polled sources."""
+        for source in outcome.sources.values():
+            if not source.polled:
+                continue
+            if source.down_since is not None:
+                self.say("source", source.name, NOT_READY, source.last_error)
+            elif source.heard:
+                self.say("source", source.name, READY, source.last_error)
+
+    def say(self, group: str, identifier: str, status: int, details: str | None) -> None:
+        """Say how a part stands, unless it was just said."""
+        if self._said.get((group, identifier)) == (status, details):
+            return
+        self._said[group, identifier] = (status, details)
+        statement = _statement(group, identifier, status, details)
+        task = asyncio.ensure_future(self._ingest.observe(statement))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def watch_store(self, store: Store) -> None:
+        """Say how the store stands, for ever."""
+        while True:
+            error = store.figures().error
+            self.say("store", MAIN, READY if error is None else NOT_READY, error)
+            await asyncio.sleep(STORE_SECONDS)
+
+    async def settle(self) -> None:
+        """Wait until what was said is kept."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+class NotifierTeller:
+    """Implements `NotifierObserver`: counts, and says how each notifier stands."""
+
+    def __init__(self, metrics: OwnMetrics, own: OwnState) -> None:
+        self._metrics = metrics
+        self._own = own
+
+    def accepted(self, notifier: str) -> None:
+        self._metrics.delivered(notifier, "accepted")
+        self._own.say("notifier", notifier, READY, None)
+
+    def latency(self, notifier: str, seconds: float) -> None:
+        self._metrics.latency(notifier, seconds)
+
+    def retried(self, notifier: str, reason: str) -> None:
+        self._metrics.delivered(notifier, "retried")
+        self._own.say("notifier", notifier, NOT_READY, reason)
+
+    def dead(self, notifier: str, reason: str) -> None:
+        self._metrics.delivered(notifier, "dead")
+        self._own.say("notifier", notifier, NOT_READY, reason)
+
+
+def _statement(group: str, identifier: str, status: int, details: str | None) -> Statement:
+    return Statement(
+        OWN_SOURCE, group, identifier, status=status, details=details, origin=Origin.OWN
+    )

@@ -1,0 +1,191 @@
+"""The pages a person opens: what is held, and the runbooks alerts point at."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from sr_exporter import __version__
+from sr_exporter.model import fold
+from sr_exporter.words import meaning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from sr_exporter.held import Entry, Source
+    from sr_exporter.ingest import Ingest
+    from sr_exporter.state import State
+
+#: How many identifiers one page shows.
+PAGE_ROWS = 500
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_HEADING = re.compile(r"(#{1,6}) (.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class _SourceRow:
+    name: str
+    state: str
+    good: bool
+    version: str
+    transport: str
+    identifiers: int
+    not_ready: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyRow:
+    source: str
+    group: str
+    identifier: str
+    ready: bool
+    status: int
+    meaning: str
+    details: str
+    since: str
+    newest: str
+
+
+class PageRoutes:
+    """A plain table of what is held; `source`, `group` and `identifier` filter it."""
+
+    def __init__(self, state: State, ingest: Ingest, clock: Callable[[], float]) -> None:
+        self._state = state
+        self._ingest = ingest
+        self._clock = clock
+        self._templates = Environment(
+            loader=PackageLoader("sr_exporter.web"), autoescape=True, undefined=StrictUndefined
+        )
+
+    async def index(self, request: Request) -> Response:
+        """`GET /` and `GET /sources/{source}`."""
+        self._ingest.advance()
+        query = request.query_params
+        source = request.path_params.get("source") or query.get("source")
+        group, identifier = query.get("group"), query.get("identifier")
+        entries = [
+            entry
+            for held in self._state.sources.values()
+            if source is None or held.name == source
+            for entry in held.entries()
+            if (group is None or fold(entry.group.name) == fold(group))
+            and (identifier is None or fold(entry.identifier) == fold(identifier))
+        ]
+        entries.sort(key=lambda entry: (entry.ready, entry.key))
+        sources = [held for held in self._state.sources.values() if source in (None, held.name)]
+        page = self._templates.get_template("index.html").render(
+            version=__version__,
+            source=source,
+            group=group,
+            identifier=identifier,
+            now=_moment(self._clock()),
+            sources=[_source_row(held) for held in sources],
+            rows=[_key_row(entry) for entry in entries[:PAGE_ROWS]],
+            total=len(entries),
+            not_ready=sum(not entry.ready for entry in entries),
+            down=sum(held.polled and not held.up for held in sources),
+        )
+        found = entries or sources or source is None
+        return HTMLResponse(page, status_code=200 if found else 404, headers=_HEADERS)
+
+    async def runbooks(self, _: Request) -> Response:
+        """`GET /runbooks`: what to do about each alert; headings are anchors."""
+        page = self._templates.get_template("runbooks.html").render(
+            version=__version__, sections=list(_sections(_runbooks()))
+        )
+        return HTMLResponse(page, headers=_HEADERS)
+
+
+def _source_row(source: Source) -> _SourceRow:
+    if not source.polled:
+        state, good = "pushed", True
+    elif source.up:
+        state, good = "up", True
+    elif source.down_since is not None:
+        state, good = f"down since {_moment(source.down_since)}", False
+    else:
+        state, good = "not heard yet", False
+    entries = list(source.entries())
+    return _SourceRow(
+        name=source.name,
+        state=state,
+        good=good,
+        version=source.version,
+        transport=source.transport,
+        identifiers=len(entries),
+        not_ready=sum(not entry.ready for entry in entries),
+        error=source.last_error or "",
+    )
+
+
+def _key_row(entry: Entry) -> _KeyRow:
+    key = entry.key
+    source = entry.group.source
+    said = meaning(key.group, key.identifier, entry.status)
+    if source.polled and not source.up:
+        said = f"unknown now; last said: {said}"
+    newest = entry.reports[-1] if entry.reports else None
+    return _KeyRow(
+        source=key.source,
+        group=key.group,
+        identifier=key.identifier,
+        ready=entry.ready,
+        status=entry.status,
+        meaning=said,
+        details=entry.details or "",
+        since=_moment(entry.changed_at),
+        newest=f"{_moment(newest.timestamp)} {newest.log}" if newest else "",
+    )
+
+
+def _moment(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:.0f} s after 1970"
+
+
+@lru_cache(maxsize=1)
+def _runbooks() -> str:
+    """Read docs/runbooks.md, which a wheel carries inside the package."""
+    packaged = resources.files("sr_exporter.web").joinpath("runbooks.md")
+    if packaged.is_file():
+        return packaged.read_text("utf-8")
+    return (Path(__file__).parents[2] / "docs" / "runbooks.md").read_text("utf-8")
+
+
+def _sections(markdown: str) -> Iterator[tuple[int, str, str, str]]:
+    """Cut Markdown at its headings: (depth, anchor, heading, text below it)."""
+    depth, heading, text, fenced = 1, "", [], False
+    for line in markdown.splitlines():
+        fenced ^= line.startswith("```")
+        found = None if fenced else _HEADING.fullmatch(line)
+        if found is None:
+            text.append(line)
+            continue
+        if heading or any(text):
+            yield depth, _anchor(heading), heading, "\n".join(text).strip("\n")
+        depth, heading, text = len(found[1]), found[2], []
+    yield depth, _anchor(heading), heading, "\n".join(text).strip("\n")
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")

@@ -1,0 +1,40 @@
+"""The one table of routes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from sr_exporter.web.errors import Refused, failed, refused, unroutable
+
+if TYPE_CHECKING:
+    from sr_exporter.web.health import HealthRoutes
+    from sr_exporter.web.page import PageRoutes
+    from sr_exporter.web.push import PushRoutes
+    from sr_exporter.web.scrape import ScrapeRoute
+
+
+def application(
+    *, scrape: ScrapeRoute, push: PushRoutes, page: PageRoutes, health: HealthRoutes
+) -> Starlette:
+    """Put the routes together."""
+    return Starlette(
+        routes=[
+            Route("/metrics", scrape.metrics),
+            Route("/api/v1/push", push.push, methods=["POST"]),
+            Route("/api/v1/sources/{target:path}", push.forget, methods=["DELETE"]),
+            Route("/-/healthy", health.healthy),
+            Route("/-/ready", health.ready),
+            Route("/", page.index),
+            Route("/sources/{source:path}", page.index),
+            Route("/runbooks", page.runbooks),
+        ],
+        exception_handlers={
+            Refused: refused,
+            HTTPException: unroutable,
+            Exception: failed,
+        },
+    )
