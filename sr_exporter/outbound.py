@@ -120,6 +120,10 @@ class Outbound:
         self._session = self._new_session()
         self._running: asyncio.Future[Answer] | None = None
         self._aborted = False
+        #: A thread uses the session; whoever hangs up meanwhile leaves the closing to it.
+        self._lock = threading.Lock()
+        self._busy = False
+        self._abandoned = False
 
     async def post(self, post: Post, *, wants_body: Callable[[int], bool]) -> Answer:
         """Send one request and wait for its answer, `timeout_seconds` at most.
@@ -151,10 +155,21 @@ class Outbound:
         return running.result()
 
     def hang_up(self) -> None:
-        """Close idle connections; the next request opens its own."""
-        if self._running is None or self._running.done():
-            self._session.close()
-            self._sockets.release()
+        """Close connections: now, or as soon as the request under way has ended."""
+        with self._lock:
+            self._abandoned = self._busy
+            if not self._busy:
+                self._let_go()
+
+    def _done(self) -> None:
+        with self._lock:
+            self._busy = False
+            if self._abandoned:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        self._session.close()
+        self._sockets.release()
 
     def _abort(self) -> None:
         self._aborted = True
@@ -189,6 +204,10 @@ class Outbound:
                     body = b""
                     response.raw.close()
                     self._sockets.release()
+                if self._aborted:
+                    # To a reader, an end made by us is an end like any other.
+                    self._session.close()
+                    raise self._too_late(post)
                 return Answer(response.status_code, dict(response.headers), body)
         except OutboundError:
             self._sockets.shut_down()
@@ -201,6 +220,8 @@ class Outbound:
             raise OutboundError(_failure(error), _reason(error)) from None
         except ValueError as error:
             raise OutboundError(Failure.BROKEN, _reason(error)) from None
+        finally:
+            self._done()
 
     def _too_late(self, post: Post) -> OutboundError:
         return OutboundError(Failure.TIMEOUT, f"no whole answer within {post.timeout_seconds:g} s")
@@ -237,7 +258,12 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def _is_timeout(error: BaseException) -> bool:
     kinds = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
-    return any(isinstance(cause, kinds) for cause in _causes(error))
+    return any(
+        isinstance(cause, kinds)
+        # Of urllib3's kinds of time-out this one is none: a refused connection, say.
+        and not isinstance(cause, urllib3.exceptions.NewConnectionError)
+        for cause in _causes(error)
+    )
 
 
 def _failure(error: BaseException) -> Failure:
@@ -251,9 +277,16 @@ def _failure(error: BaseException) -> Failure:
     causes = _causes(error)
     if any(isinstance(cause, broken) for cause in causes):
         return Failure.BROKEN
-    if any(type(cause).__module__ == "http.client" for cause in causes) and not any(
-        isinstance(cause, ConnectionError) for cause in causes
-    ):
+    of_protocol = any(
+        isinstance(cause, urllib3.exceptions.ProtocolError)
+        or type(cause).__module__ == "http.client"
+        for cause in causes
+    )
+    of_system = any(
+        isinstance(cause, OSError) and not isinstance(cause, requests.RequestException)
+        for cause in causes
+    )
+    if of_protocol and not of_system:
         return Failure.BROKEN
     return Failure.CONNECT
 
@@ -269,7 +302,7 @@ def _reason(error: BaseException) -> str:
             return str(cause)[:200] or type(cause).__name__
         if type(cause).__module__ == "http.client":
             return f"not HTTP: {type(cause).__name__}"
-        if isinstance(cause, urllib3.exceptions.IncompleteRead):
+        if type(cause) in (urllib3.exceptions.IncompleteRead, urllib3.exceptions.ProtocolError):
             return "the answer ends before its end"
     return type(error).__name__
 

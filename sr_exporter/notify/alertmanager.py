@@ -64,6 +64,9 @@ class Instance:
     def backlog(self) -> int:
         return len(self._book.changed_after(self._told))
 
+    def close(self) -> None:
+        self._outbound.hang_up()
+
     async def run(self) -> None:
         """Send for ever."""
         loop = asyncio.get_running_loop()
@@ -209,4 +212,6 @@ class AlertmanagerSender:
         await asyncio.gather(*(instance.send(whole=False) for instance in self._instances))
 
     def close(self) -> None:
+        for instance in self._instances:
+            instance.close()
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -53,7 +53,8 @@ class WebhookSender:
         self._observer = observer
         self._clock = clock
         self._pool = ThreadPoolExecutor(LANES, thread_name_prefix=f"webhook-{config.name}")
-        self._idle = [Outbound(self._pool) for _ in range(LANES)]
+        self._lanes = [Outbound(self._pool) for _ in range(LANES)]
+        self._idle = list(self._lanes)
         self._changed = asyncio.Event()
         self._deliveries: set[asyncio.Task[None]] = set()
         queue.on_change(self._changed.set)
@@ -86,6 +87,8 @@ class WebhookSender:
         """End what is under way; it stays owed."""
         for delivery in self._deliveries:
             delivery.cancel()
+        for lane in self._lanes:
+            lane.hang_up()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _start_deliveries(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sr_exporter.wire.text import Undecodable, loads, text
+from sr_exporter.wire.text import Undecodable, convert, loads, text
 
 #: The longest body every OpenSIPS takes (httpd `receive_buf_size`).
 MAX_REQUEST_BYTES = 1024
@@ -101,10 +101,9 @@ def _reply(data: bytes) -> _Reply:
 def _tolerant(data: bytes) -> _Reply:
     """Read a reply whose own words are no UTF-8: only an error's message can be so."""
     document = loads(data)
-    try:
-        reply = msgspec.convert({**document, "result": msgspec.Raw(b"null")}, _Reply)
-    except (msgspec.ValidationError, TypeError) as error:
-        raise Undecodable(str(error)) from None
+    if not isinstance(document, dict):
+        raise Undecodable("the reply is no object")
+    reply = convert({**document, "result": msgspec.Raw(b"null")}, _Reply)
     if reply.error is not None:
         reply.error.message = text(reply.error.message)
         reply.error.data = text(reply.error.data) if isinstance(reply.error.data, str) else None

@@ -25,7 +25,7 @@ from sr_exporter.model import (
     Report,
     Statement,
 )
-from sr_exporter.wire.text import Undecodable, loads, log, name, text
+from sr_exporter.wire.text import Undecodable, convert, loads, log, name, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,8 +147,8 @@ def _statement(item: Any, source: str) -> Statement:
     if not isinstance(item, dict):
         raise TypeError(f"an object is expected, not {_kind(item)}")
     if "jsonrpc" in item or "method" in item:
-        return _event(msgspec.convert(item, _Event).params, source)
-    said = msgspec.convert(item, _Item)
+        return _event(convert(item, _Event).params, source)
+    said = convert(item, _Item)
     status = None if isinstance(said.status, msgspec.UnsetType) else said.status
     if status is None:
         _needs_status(said)

@@ -21,7 +21,7 @@ from sr_exporter.model import (
     fold,
     held_status,
 )
-from sr_exporter.wire.text import Undecodable, loads, log, name, text
+from sr_exporter.wire.text import Undecodable, convert, loads, log, name, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -255,10 +255,7 @@ def _strict(result: bytes, wanted: Any) -> Any:
 
 
 def _tolerant(result: bytes, wanted: Any) -> Any:
-    try:
-        return msgspec.convert(loads(result), wanted)
-    except msgspec.ValidationError as error:
-        raise Undecodable(text(str(error))) from None
+    return convert(loads(result), wanted)
 
 
 def _list(result: bytes) -> list[Any]:
@@ -270,7 +267,7 @@ def _list(result: bytes) -> list[Any]:
 
 def _convert(item: Any, wanted: type[T], fault: Callable[[str], None]) -> T | None:
     try:
-        return msgspec.convert(item, wanted)
-    except msgspec.ValidationError as error:
-        fault(text(str(error)))
+        return convert(item, wanted)
+    except Undecodable as error:
+        fault(str(error))
         return None

@@ -13,7 +13,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -40,6 +44,20 @@ def loads(data: bytes) -> Any:
         raise Undecodable("JSON is nested too deeply") from None
     except ValueError as error:
         raise Undecodable(f"JSON is malformed: {error}") from None
+
+
+def convert(document: Any, wanted: type[T]) -> T:
+    """Make a typed value of what `loads` gave.
+
+    Raises:
+        Undecodable: it is something else.
+    """
+    try:
+        return msgspec.convert(document, wanted)
+    except msgspec.ValidationError as error:
+        raise Undecodable(text(str(error))) from None
+    except UnicodeEncodeError:  # a string that is no UTF-8, where none was wanted
+        raise Undecodable("invalid UTF-8 in the place of another value") from None
 
 
 def name(said: str) -> str:

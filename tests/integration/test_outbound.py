@@ -1,0 +1,596 @@
+"""Requests to neighbours that misbehave on the wire: bounded, and told by what they did."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+import urllib3.util.connection
+
+from sr_exporter.errors import MiError
+from sr_exporter.mi.http import HttpTransport
+from sr_exporter.model import PollFailure
+from sr_exporter.outbound import Answer, Failure, Outbound, OutboundError, Post
+from tests.recorded_mi import RECORDINGS, TIMEOUT, Exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SECRET = "s3cret-path"
+#: Long enough that an answer judged at once cannot be taken for one judged at the deadline.
+LONG = 20.0
+SHORT = 0.5
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\nfine"
+
+
+class Peer:
+    """Listens, and hands each connection to a script on a thread of its own."""
+
+    def __init__(self, script: Callable[[Peer, socket.socket], None]) -> None:
+        self._script = script
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.requests: list[bytes] = []
+        self.connections = 0
+        #: Set once the script has answered all it wants to.
+        self.answered = threading.Event()
+        #: Set once our side has closed the connection.
+        self.hung_up = threading.Event()
+        self.over = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        threads = []
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                threads.append(threading.Thread(target=self._talk, args=[connection]))
+                threads[-1].start()
+        for thread in threads:
+            thread.join()
+
+    def _talk(self, connection: socket.socket) -> None:
+        connection.settimeout(30)
+        with connection, contextlib.suppress(OSError):
+            self._script(self, connection)
+            self.answered.set()
+
+    def close(self) -> None:
+        self.over.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    # --- what scripts do -------------------------------------------------------------------
+
+    def read_request(self, connection: socket.socket) -> bytes:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += self._more(connection)
+        head, _, body = data.partition(b"\r\n\r\n")
+        (length,) = (
+            int(line.partition(b":")[2])
+            for line in head.split(b"\r\n")
+            if line.lower().startswith(b"content-length:")
+        )
+        while len(body) < length:
+            body += self._more(connection)
+        self.requests.append(head + b"\r\n\r\n" + body)
+        return self.requests[-1]
+
+    def _more(self, connection: socket.socket) -> bytes:
+        received = connection.recv(65536)
+        if not received:
+            raise ConnectionError("closed before the request's end")
+        return received
+
+    def wait_for_hang_up(self, connection: socket.socket) -> None:
+        with contextlib.suppress(ConnectionError):
+            while connection.recv(65536):
+                pass
+        self.hung_up.set()
+
+
+def says(*parts: bytes) -> Callable[[Peer, socket.socket], None]:
+    """Answer every request of a connection with these bytes, then wait for the hang-up."""
+
+    def script(peer: Peer, connection: socket.socket) -> None:
+        peer.read_request(connection)
+        for part in parts:
+            connection.sendall(part)
+        peer.answered.set()
+        peer.wait_for_hang_up(connection)
+
+    return script
+
+
+def trickles(start: bytes, drop: bytes) -> Callable[[Peer, socket.socket], None]:
+    """Answer with a start, then with a drop again and again."""
+
+    def script(peer: Peer, connection: socket.socket) -> None:
+        peer.read_request(connection)
+        try:
+            connection.sendall(start)
+            while not peer.over.wait(0.02):
+                connection.sendall(drop)
+        except ConnectionError:
+            peer.hung_up.set()
+            raise
+
+    return script
+
+
+def says_and_closes(answer: bytes) -> Callable[[Peer, socket.socket], None]:
+    def script(peer: Peer, connection: socket.socket) -> None:
+        peer.read_request(connection)
+        connection.sendall(answer)
+
+    return script
+
+
+def resets(peer: Peer, connection: socket.socket) -> None:
+    peer.read_request(connection)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.fixture
+def peers() -> Iterator[Callable[..., Peer]]:
+    """Make peers that are gone after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(script: Callable[[Peer, socket.socket], None]) -> Peer:
+            peer = Peer(script)
+            stack.callback(peer.close)
+            return peer
+
+        yield make
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of one thread, so that a thread that is not freed is missed."""
+    with ThreadPoolExecutor(1) as made:
+        yield made
+
+
+def to(peer: Peer, *, timeout: float = LONG, limit: int = 1000) -> Post:
+    return Post(
+        url=f"http://127.0.0.1:{peer.port}/{SECRET}?key={SECRET}",
+        body=b'{"a":1}',
+        timeout_seconds=timeout,
+        limit_bytes=limit,
+        headers={"X-SR-Delivery": "7"},
+    )
+
+
+def posted(pool: ThreadPoolExecutor, post: Post, *, wants: bool = True) -> Answer:
+    async def run() -> Answer:
+        outbound = Outbound(pool)
+        try:
+            return await outbound.post(post, wants_body=lambda status: wants and status == 200)
+        finally:
+            outbound.hang_up()
+
+    return asyncio.run(run())
+
+
+def failed(pool: ThreadPoolExecutor, post: Post) -> OutboundError:
+    with pytest.raises(OutboundError) as caught:
+        posted(pool, post)
+    assert SECRET not in str(caught.value)
+    assert "http" not in str(caught.value)
+    return caught.value
+
+
+def thread_is_free(pool: ThreadPoolExecutor) -> bool:
+    """Whether the pool's one thread takes other work."""
+    try:
+        return pool.submit(lambda: True).result(timeout=5)
+    except TimeoutError:
+        return False
+
+
+def test_a_good_answer_is_given_whole(peers, pool):
+    """Status, headers and body come back; the request is one write of JSON with its length."""
+    peer = peers(says(OK))
+    answer = posted(pool, to(peer))
+    assert (answer.status, answer.body) == (200, b"fine")
+    assert answer.headers["Content-Type"] == "application/json"
+    head, _, body = peer.requests[0].partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0] == f"POST /{SECRET}?key={SECRET} HTTP/1.1"
+    headers = dict(line.lower().split(": ") for line in lines[1:])
+    assert headers["content-type"] == "application/json"
+    assert headers["content-length"] == "7"
+    assert headers["accept-encoding"] == "identity"
+    assert headers["user-agent"].startswith("sr-exporter/")
+    assert headers["x-sr-delivery"] == "7"
+    assert "transfer-encoding" not in headers
+    assert "expect" not in headers
+    assert body == b'{"a":1}'
+
+
+def test_a_connection_is_used_again(peers, pool):
+    """A good answer's connection serves the next request, and ends when it is let go of."""
+
+    def script(peer: Peer, connection: socket.socket) -> None:
+        for _ in range(3):
+            peer.read_request(connection)
+            connection.sendall(OK)
+        peer.wait_for_hang_up(connection)
+
+    peer = peers(script)
+
+    async def run() -> None:
+        outbound = Outbound(pool)
+        for _ in range(3):
+            assert (await outbound.post(to(peer), wants_body=lambda _: True)).body == b"fine"
+        outbound.hang_up()
+
+    asyncio.run(run())
+    assert peer.connections == 1
+    assert peer.hung_up.wait(10)
+
+
+HANGING = [
+    ("4.0/big/N30000-sr_list_status.res", 500),
+    ("4.0/http/http-GET.res", 405),
+    ("4.0/http/id-object.res", 500),
+    ("4.0/http/notification.res", 202),
+]
+
+
+@pytest.mark.parametrize(("recording", "status"), HANGING)
+def test_an_answer_that_never_ends_is_judged_by_its_status(peers, pool, recording, status):
+    """A recorded answer whose body never comes is judged at once, and its connection closed."""
+    answer = (RECORDINGS / recording).read_bytes()
+    assert answer.endswith(TIMEOUT)
+    peer = peers(says(answer.removesuffix(TIMEOUT)))
+
+    async def run() -> None:
+        outbound = Outbound(pool)
+        began = time.monotonic()
+        got = await outbound.post(to(peer), wants_body=lambda status: status == 200)
+        assert time.monotonic() - began < LONG / 4
+        assert (got.status, got.body) == (status, b"")
+        # Without any further word of ours: a lane may rest for hours.
+        assert peer.hung_up.wait(10)
+
+    asyncio.run(run())
+    assert thread_is_free(pool)
+
+
+def test_the_next_request_has_a_connection_of_its_own(peers, pool):
+    """After an answer whose body was not read the connection is never used again."""
+    peer = peers(says(b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n"))
+
+    async def run() -> None:
+        outbound = Outbound(pool)
+        for _ in range(3):
+            got = await outbound.post(to(peer), wants_body=lambda status: status == 200)
+            assert got.status == 500
+
+    asyncio.run(run())
+    assert peer.connections == 3
+
+
+@pytest.mark.parametrize(
+    ("start", "drop"),
+    [
+        (b"", b""),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"", b"H"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=[
+        "silence", "header", "status-line", "body", "chunks", "no-chunk", "body-to-the-end",
+        "continue",
+    ],
+)  # fmt: skip
+def test_a_trickling_peer_is_left_at_the_deadline(peers, pool, start, drop):
+    """However a peer spreads its answer, the deadline is for the whole of it."""
+    peer = peers(trickles(start, drop))
+    began = time.monotonic()
+    error = failed(pool, to(peer, timeout=SHORT, limit=10**9))
+    assert SHORT * 0.9 <= time.monotonic() - began < SHORT + 5
+    assert error.failure is Failure.TIMEOUT
+    assert str(error) == "no whole answer within 0.5 s"
+    assert thread_is_free(pool)
+
+
+def closes(peer: Peer, connection: socket.socket) -> None:
+    peer.read_request(connection)
+
+
+@pytest.mark.parametrize(
+    ("script", "failure", "message"),
+    [
+        (resets, Failure.CONNECT, "connection reset by peer"),
+        (closes, Failure.CONNECT, "Remote end closed connection without response"),
+        (says_and_closes(OK[:-1]), Failure.BROKEN, "the answer ends before its end"),
+        (says_and_closes(b"400 Parse_error"), Failure.BROKEN, "not HTTP: BadStatusLine"),
+        (says_and_closes(b"\xff" * 100 + b"\r\n\r\n"), Failure.BROKEN, "not HTTP: BadStatusLine"),
+        (
+            says_and_closes(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"),
+            Failure.BROKEN,
+            "not HTTP: LineTooLong",
+        ),
+        (
+            says_and_closes(b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 200 + b"\r\n"),
+            Failure.BROKEN,
+            "not HTTP: HTTPException",
+        ),
+        (
+            says_and_closes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+            Failure.BROKEN,
+            None,
+        ),
+        (
+            says_and_closes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"),
+            Failure.BROKEN,
+            None,
+        ),
+        (
+            says_and_closes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            Failure.BROKEN,
+            None,
+        ),
+    ],
+)
+def test_a_broken_answer_is_told_by_what_is_wrong(peers, pool, script, failure, message):
+    """Resets and closed connections are told from what is no HTTP or ends before its end."""
+    error = failed(pool, to(peers(script)))
+    assert error.failure is failure
+    assert message is None or str(error) == message
+    assert thread_is_free(pool)
+
+
+def test_nobody_listening_is_a_failure_to_connect(pool):
+    """A refused connection is told at once."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    error = failed(pool, Post(f"http://127.0.0.1:{port}/{SECRET}", b"", LONG, 10, {}))
+    assert (error.failure, str(error)) == (Failure.CONNECT, "connection refused")
+
+
+def test_a_name_that_does_not_exist_is_a_failure_to_connect(pool, monkeypatch):
+    """A name that is not resolved is told without the URL."""
+
+    def no_name(*args: object, **kwargs: object) -> object:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_name)
+    error = failed(pool, Post(f"http://{SECRET}.invalid/", b"", LONG, 10, {}))
+    assert error.failure is Failure.CONNECT
+    assert str(error) == "name not resolved: Name or service not known"
+
+
+@pytest.mark.parametrize("length", [1000, 1001])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_over_the_limit_is_not_taken(peers, pool, length, chunked):
+    """The limit is on the bytes taken, whatever the headers say."""
+    if chunked:
+        start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % length
+        answer = start + b"x" * length + b"\r\n0\r\n\r\n"
+    else:
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length + b"x" * length
+    peer = peers(says(answer))
+    if length <= 1000:
+        assert len(posted(pool, to(peer)).body) == length
+        return
+    error = failed(pool, to(peer))
+    assert error.failure is Failure.TOO_BIG
+    assert str(error) == "the answer is longer than 1000 bytes"
+    assert peer.hung_up.wait(10)
+
+
+def test_a_body_without_end_is_left_at_the_limit(peers, pool):
+    """A peer that never stops sending is left long before the deadline."""
+    peer = peers(trickles(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 500_000))
+    began = time.monotonic()
+    assert failed(pool, to(peer, limit=1_000_000)).failure is Failure.TOO_BIG
+    assert time.monotonic() - began < LONG / 2
+    assert peer.hung_up.wait(10)
+
+
+def test_a_compressed_body_is_not_unpacked(peers, pool):
+    """What comes is given as it came: nothing grows in memory past the limit."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n"
+    assert posted(pool, to(peers(says(head + b"abc")))).body == b"abc"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_answer_and_is_not_followed(peers, pool, status):
+    """What a redirect points to is never asked."""
+    target = peers(says(OK))
+    where = f"http://127.0.0.1:{target.port}/"
+    peer = peers(says(f"HTTP/1.1 {status} Moved\r\nLocation: {where}\r\n\r\n".encode()))
+    assert posted(pool, to(peer)).status == status
+    assert (len(peer.requests), target.connections) == (1, 0)
+
+
+def test_the_environment_is_ignored(peers, pool, monkeypatch, tmp_path):
+    """Proxies and .netrc of the environment change nothing."""
+    proxy = peers(says(OK))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login u password p\ndefault login u password p\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    peer = peers(says(OK))
+    assert posted(pool, to(peer)).body == b"fine"
+    assert proxy.connections == 0
+    assert b"authorization" not in peer.requests[0].lower()
+
+
+def test_cookies_are_sent_to_nobody_else(peers, pool):
+    """Basic authentication goes out as it was given, with every request."""
+    peer = peers(says(OK))
+    post = Post(f"http://127.0.0.1:{peer.port}/", b"", LONG, 10, {}, basic_auth=("u", "p"))
+    posted(pool, post)
+    assert b"Authorization: Basic dTpw\r\n" in peer.requests[0]
+
+
+def test_one_request_is_in_flight(peers, pool):
+    """A second request is refused while one is under way; after it all is as before."""
+    release = threading.Event()
+
+    def script(peer: Peer, connection: socket.socket) -> None:
+        peer.read_request(connection)
+        peer.answered.set()
+        release.wait(30)
+        connection.sendall(OK)
+        peer.wait_for_hang_up(connection)
+
+    peer = peers(script)
+
+    async def run() -> None:
+        outbound = Outbound(pool)
+        first = asyncio.create_task(outbound.post(to(peer), wants_body=lambda _: True))
+        assert await asyncio.to_thread(peer.answered.wait, 10)
+        with pytest.raises(OutboundError, match="still under way") as caught:
+            await outbound.post(to(peer), wants_body=lambda _: True)
+        assert caught.value.failure is Failure.TIMEOUT
+        outbound.hang_up()  # of a request under way it takes nothing
+        release.set()
+        assert (await first).body == b"fine"
+        outbound.hang_up()
+
+    asyncio.run(run())
+    assert len(peer.requests) == 1
+
+
+def test_cancellation_frees_the_thread(peers, pool):
+    """A cancelled request gives its thread back at once, and the connection ends."""
+    peer = peers(says())
+
+    async def run() -> None:
+        outbound = Outbound(pool)
+        asked = asyncio.create_task(outbound.post(to(peer), wants_body=lambda _: True))
+        assert await asyncio.to_thread(peer.answered.wait, 10)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    began = time.monotonic()
+    asyncio.run(run())
+    assert thread_is_free(pool)
+    assert peer.hung_up.wait(10)
+    assert time.monotonic() - began < LONG / 2
+
+
+def test_a_connection_made_after_the_deadline_is_of_no_use(peers, pool, monkeypatch):
+    """A host whose second address answers too late is held to the deadline all the same."""
+    peer = peers(trickles(b"HTTP/1.1 200 OK\r\nX: ", b"x"))
+    over = threading.Event()
+    connect = urllib3.util.connection.create_connection
+
+    def slow(*args: object, **kwargs: object) -> object:
+        assert over.wait(30)
+        return connect(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", slow)
+
+    async def run() -> None:
+        outbound = Outbound(pool)
+        with pytest.raises(OutboundError) as caught:
+            await outbound.post(to(peer, timeout=SHORT), wants_body=lambda _: True)
+        assert caught.value.failure is Failure.TIMEOUT
+
+    asyncio.run(run())
+    over.set()
+    assert thread_is_free(pool)
+
+
+def test_every_answer_after_a_failure_is_heard(peers, pool):
+    """What befell one request has no bearing on the next."""
+
+    def script(peer: Peer, connection: socket.socket) -> None:
+        while True:
+            peer.read_request(connection)
+            if len(peer.requests) % 2 == 0:
+                connection.sendall(OK)
+
+    peer = peers(script)
+
+    async def run() -> None:
+        outbound = Outbound(pool)
+        for _ in range(2):
+            with pytest.raises(OutboundError):
+                await outbound.post(to(peer, timeout=SHORT), wants_body=lambda _: True)
+            answer = await outbound.post(to(peer), wants_body=lambda _: True)
+            assert answer.body == b"fine"
+        outbound.hang_up()
+
+    asyncio.run(run())
+
+
+# --- MI over HTTP ----------------------------------------------------------------------------
+
+
+def asked(pool: ThreadPoolExecutor, peer: Peer, *, timeout: float = LONG) -> bytes:
+    async def run() -> bytes:
+        transport = HttpTransport(
+            f"http://127.0.0.1:{peer.port}/{SECRET}", pool, timeout_seconds=timeout
+        )
+        try:
+            return await transport.ask(b"{}")
+        finally:
+            transport.rest()
+
+    return asyncio.run(run())
+
+
+def test_mi_gives_the_body_of_a_recorded_answer(peers, pool):
+    """The bytes of an answer are passed on as they are."""
+    exchange = Exchange("4.0", "status-noparams")
+    assert asked(pool, peers(says(exchange.answer))) == exchange.answer_body
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (says(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"), PollFailure.AUTH),
+        (says(b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n"), PollFailure.HTTP_STATUS),
+        (says(b"HTTP/1.1 202 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), PollFailure.HTTP_STATUS),
+        (says(b"HTTP/1.1 302 Go\r\nLocation: /\r\n\r\n"), PollFailure.HTTP_STATUS),
+        (closes, PollFailure.CONNECT),
+        (resets, PollFailure.CONNECT),
+        (says_and_closes(OK[:-1]), PollFailure.MALFORMED),
+        (says_and_closes(b"400 Parse_error"), PollFailure.MALFORMED),
+        (says(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"), PollFailure.TIMEOUT),
+        (says(), PollFailure.TIMEOUT),
+    ],
+)
+def test_mi_failures_have_the_reasons_of_their_counter(peers, pool, script, reason):
+    """Each way in which a server fails to answer is counted under its own reason."""
+    timeout = SHORT if reason is PollFailure.TIMEOUT else LONG
+    with pytest.raises(MiError) as caught:
+        asked(pool, peers(script), timeout=timeout)
+    assert caught.value.reason is reason
+    assert SECRET not in str(caught.value)
+
+
+def test_mi_answers_are_bounded(peers, pool, monkeypatch):
+    """A listing that does not end is given up at a limit."""
+    monkeypatch.setattr("sr_exporter.mi.http.LIMIT_BYTES", 1000)
+    with pytest.raises(MiError) as caught:
+        asked(pool, peers(trickles(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 600)))
+    assert caught.value.reason is PollFailure.TOO_BIG

@@ -1,0 +1,893 @@
+"""What a store promises, asked of every implementation.
+
+Where a promise is about outliving a process, or about the files, only those that have files
+are asked. Failures are made by `Disk`, which stands in for the one function that writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sr_exporter.errors import NotKept, StoreUnusable
+from sr_exporter.model import (
+    INT32_MAX,
+    INT32_MIN,
+    Change,
+    ChangeKind,
+    Key,
+    KeyRecord,
+    Kind,
+    OnExpiry,
+    PollFailure,
+    Report,
+    SourceRecord,
+)
+from sr_exporter.store import rows, sqlite
+from sr_exporter.store.contract import AlertRecord, Batch, Kept, Owed, Standing, Store
+from sr_exporter.store.sqlite import SCHEMA_VERSION, SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FILE = "sr-exporter.sqlite3"
+
+#: Every implementation of the contract, made for a directory.
+MAKERS: dict[str, Callable[[Path], Store]] = {
+    "sqlite": SqliteStore,
+    "sqlite in memory": lambda _directory: SqliteStore(None),
+}
+#: Those that outlive their process.
+LASTING = {"sqlite": MAKERS["sqlite"]}
+
+
+@pytest.fixture(params=MAKERS)
+def make(request, tmp_path):
+    return lambda: MAKERS[request.param](tmp_path / "data")
+
+
+@pytest.fixture(params=LASTING)
+def make_lasting(request, tmp_path):
+    return lambda: LASTING[request.param](tmp_path / "data")
+
+
+def use(store: Store, act):
+    """Load a store, act on it in a loop, and close it."""
+
+    async def run():
+        try:
+            store.load()
+            return await act(store)
+        finally:
+            store.close()
+
+    return asyncio.run(run())
+
+
+def load(store: Store) -> Kept:
+    with closing(store):
+        return store.load()
+
+
+def keep(store: Store, *batches: Batch) -> None:
+    """Load a store, have the batches kept one after another, and close it."""
+
+    async def act(store: Store) -> None:
+        for batch in batches:
+            await store.commit(batch)
+
+    use(store, act)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what the store does by itself, and tells nobody."""
+    deadline = time.monotonic() + 20.0
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.002)
+
+
+class Disk:
+    """Stands in for `rows.write`: breaks after writing, or waits, on command.
+
+    It says nothing of how a disk fails underneath SQLite; that is SQLite's own promise, and a
+    trigger that raises shows one case of it below.
+    """
+
+    def __init__(self, write) -> None:
+        self._write = write
+        self.broken = False
+        self.entered = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def write(self, database: sqlite3.Connection, batch: Batch) -> None:
+        self.entered.set()
+        assert self.gate.wait(20.0)
+        self._write(database, batch)
+        if self.broken:
+            raise sqlite3.OperationalError("the disk is full")
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    disk = Disk(rows.write)
+    monkeypatch.setattr(rows, "write", disk.write)
+    return disk
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Let a store that failed try again at once."""
+    monkeypatch.setattr(sqlite, "RETRY_SECONDS", 0.01)
+
+
+@pytest.fixture
+def never(monkeypatch):
+    """Let a store that failed not try again by itself."""
+    monkeypatch.setattr(sqlite, "RETRY_SECONDS", 3600.0)
+
+
+# --- records --------------------------------------------------------------------------------
+
+
+def a_key(name: str = "g", status: int = 1, source: str = "push") -> KeyRecord:
+    return KeyRecord(
+        key=Key(source, name, "main"),
+        status=status,
+        ready=status > 0,
+        details=None,
+        changed_at=1.0,
+        ready_changed_at=1.0,
+        stated_at=1.0,
+        changes_total=0,
+        reports=(),
+        reports_total=0,
+        early=False,
+    )
+
+
+def a_change(seq: int, at: float = 1e12) -> Change:
+    return Change(seq, at, ChangeKind.STATUS, "push", "g", "main", status=1, old_status=-1)
+
+
+def an_owed(row_id: str, seq: int = 1, standing: Standing = Standing.OWED) -> Owed:
+    return Owed(
+        id=row_id,
+        seq=seq,
+        notifier="oncall",
+        subject="push/g/main",
+        standing=standing,
+        created_at=1.0,
+        due_at=2.0,
+        attempts=3,
+        body=b"{}",
+    )
+
+
+def holding(*keys: KeyRecord, changes: tuple[Change, ...] = ()) -> Batch:
+    return Batch(keys={record.key: record for record in keys}, changes=list(changes))
+
+
+def statuses(kept: Kept) -> dict[str, int]:
+    return {record.key.group: record.status for record in kept.keys}
+
+
+texts = st.text(max_size=20)
+odd_texts = texts | st.sampled_from(
+    ["\0", "a\0b", "\ufffd", "\U0010ffff", "\u2028", "e\u0301", "'"]
+)
+numbers = st.sampled_from([INT32_MIN, -1, 1, INT32_MAX]) | st.integers(INT32_MIN, INT32_MAX)
+counts = st.integers(0, 2**53)
+times = st.floats(allow_nan=False, allow_infinity=False)
+key_records = st.builds(
+    KeyRecord,
+    key=st.builds(Key, odd_texts, odd_texts, odd_texts),
+    status=numbers,
+    ready=st.booleans(),
+    details=st.none() | odd_texts,
+    changed_at=times,
+    ready_changed_at=times,
+    stated_at=times,
+    changes_total=counts,
+    reports=st.lists(st.builds(Report, times, odd_texts), max_size=4).map(tuple),
+    reports_total=counts,
+    early=st.booleans(),
+    ttl_seconds=st.none() | times,
+    on_expiry=st.sampled_from(OnExpiry),
+    expired=st.booleans(),
+)
+source_records = st.builds(
+    SourceRecord,
+    name=odd_texts,
+    kind=st.sampled_from(Kind),
+    version=odd_texts,
+    transport=odd_texts,
+    last_seen=st.none() | times,
+    start_time=st.none() | times,
+    down_since=st.none() | times,
+    last_error=st.none() | odd_texts,
+    changes_missed_total=counts,
+    report_overruns_total=counts,
+    poll_failures_total=st.dictionaries(st.sampled_from(PollFailure), counts),
+)
+changes = st.builds(
+    Change,
+    seq=st.integers(1, 2**53),
+    at=st.floats(1e12, 1e300),  # never past its retention
+    kind=st.sampled_from(ChangeKind),
+    source=odd_texts,
+    group=st.none() | odd_texts,
+    identifier=st.none() | odd_texts,
+    status=st.none() | numbers,
+    old_status=st.none() | numbers,
+    details=st.none() | odd_texts,
+    ready=st.none() | st.booleans(),
+    was_ready=st.none() | st.booleans(),
+)
+owed_rows = st.builds(
+    Owed,
+    id=odd_texts,
+    seq=st.integers(0, 2**53),
+    notifier=odd_texts,
+    subject=odd_texts,
+    standing=st.sampled_from([Standing.HELD, Standing.OWED]),
+    created_at=times,
+    due_at=times,
+    attempts=counts,
+    body=st.binary(max_size=50),
+    reason=st.none() | odd_texts,
+)
+alert_records = st.builds(
+    AlertRecord,
+    fingerprint=odd_texts,
+    labels=st.dictionaries(odd_texts, odd_texts, max_size=3),
+    annotations=st.dictionaries(odd_texts, odd_texts, max_size=3),
+    starts_at=times,
+    resolved_at=st.none() | times,
+    generator_url=odd_texts,
+)
+
+
+def unique(records, by):
+    return st.lists(records, max_size=4, unique_by=by)
+
+
+# --- what is kept ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("maker", LASTING.values(), ids=LASTING)
+@settings(max_examples=60)
+@given(
+    keys=unique(key_records, lambda record: record.key.folded()),
+    sources=unique(source_records, lambda record: record.name),
+    journal=unique(changes, lambda change: change.seq),
+    outbox=unique(owed_rows, lambda owed: owed.id),
+    alerts=unique(alert_records, lambda alert: alert.fingerprint),
+)
+def test_every_record_comes_back_as_it_was(maker, keys, sources, journal, outbox, alerts):
+    """Whatever text, number or time it holds, a record that was kept is loaded unaltered."""
+    journal.sort(key=lambda change: change.seq)
+    batch = Batch(
+        keys={record.key: record for record in keys},
+        sources={record.name: record for record in sources},
+        changes=list(journal),
+        outbox={owed.id: owed for owed in outbox},
+        alerts={alert.fingerprint: alert for alert in alerts},
+    )
+
+    async def journalled(store: Store) -> list[Change]:
+        await store.commit(batch)
+        return await store.changes(0, 10)
+
+    with tempfile.TemporaryDirectory() as name:
+        assert use(maker(Path(name)), journalled) == journal
+        kept = load(maker(Path(name)))
+    assert sorted(kept.keys, key=lambda record: record.key) == sorted(
+        keys, key=lambda record: record.key
+    )
+    assert sorted(kept.sources, key=lambda record: record.name) == sorted(
+        sources, key=lambda record: record.name
+    )
+    assert [owed.seq for owed in kept.outbox] == sorted(owed.seq for owed in outbox)
+    assert {owed.id: owed for owed in kept.outbox} == {owed.id: owed for owed in outbox}
+    assert {alert.fingerprint: alert for alert in kept.alerts} == {
+        alert.fingerprint: alert for alert in alerts
+    }
+    assert kept.last_seq == (journal[-1].seq if journal else 0)
+
+
+def test_a_new_store_is_empty(make):
+    """It has an identity of its own, and nothing else."""
+    kept = load(make())
+    assert kept.store_id
+    assert kept.last_seq == 0
+    assert (kept.keys, kept.sources, kept.outbox, kept.alerts) == ([], [], [], [])
+
+
+def test_a_store_keeps_its_identity(make_lasting, tmp_path):
+    """Delivery ids are made of it, so it never changes, and no two stores share one."""
+    first = load(make_lasting())
+    assert load(make_lasting()).store_id == first.store_id
+    assert load(SqliteStore(tmp_path / "other")).store_id != first.store_id
+
+
+def test_batches_are_kept_in_the_order_they_were_handed_over(make_lasting):
+    """The last word on a key is the last one said, also when none was waited for."""
+
+    async def act(store: Store) -> None:
+        handed = [store.commit(holding(a_key("g", status))) for status in range(1, 101)]
+        await asyncio.gather(*handed)
+
+    use(make_lasting(), act)
+    assert statuses(load(make_lasting())) == {"g": 100}
+
+
+def test_a_later_batch_removes_and_brings_back(make_lasting):
+    """Each thing that can be kept can be removed, and kept once more."""
+    key, source = a_key(), SourceRecord("push", Kind.PUSHED)
+    alert = AlertRecord("f", {}, {}, 1.0, None, "")
+    put = Batch(
+        keys={key.key: key},
+        sources={"push": source},
+        outbox={"1": an_owed("1")},
+        alerts={"f": alert},
+    )
+    drop = Batch(
+        keys_removed={key.key: None},
+        sources_removed={"push": None},
+        outbox={"1": None},
+        alerts={"f": None},
+    )
+    keep(make_lasting(), put, drop)
+    kept = load(make_lasting())
+    assert (kept.keys, kept.sources, kept.outbox, kept.alerts) == ([], [], [], [])
+    keep(make_lasting(), drop, put)
+    kept = load(make_lasting())
+    assert (kept.keys, kept.sources, kept.alerts) == ([key], [source], [alert])
+    assert kept.outbox == [an_owed("1")]
+
+
+def test_a_key_that_returns_in_another_spelling_is_one_key(make_lasting):
+    """Keys are matched as the state matches them; the new spelling is the one shown."""
+    old, new = a_key("Gateways"), a_key("gateways", -1)
+    keep(make_lasting(), holding(old))
+    keep(make_lasting(), Batch(keys={new.key: new}, keys_removed={old.key: None}))
+    assert load(make_lasting()).keys == [new]
+
+
+def test_the_outbox_is_loaded_in_order_and_without_the_dead(make_lasting):
+    """What is held back or owed goes on where it stood."""
+    owed = [an_owed("b", 1), an_owed("a", 2, Standing.HELD), an_owed("c", 3, Standing.DEAD)]
+    keep(make_lasting(), Batch(outbox={row.id: row for row in reversed(owed)}))
+    assert load(make_lasting()).outbox == owed[:2]
+
+
+def test_what_was_kept_outlives_a_process_that_is_killed(tmp_path):
+    """A future that resolved means that the data is there, whatever happens next."""
+    program = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from sr_exporter.model import Change, ChangeKind
+from sr_exporter.store.contract import Batch
+from sr_exporter.store.sqlite import SqliteStore
+
+async def run():
+    store = SqliteStore(Path(sys.argv[1]))
+    store.load()
+    await store.commit(Batch(changes=[Change(7, 1e12, ChangeKind.SOURCE_UP, "sip-1")]))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(run())
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert load(SqliteStore(tmp_path)).last_seq == 7
+
+
+def test_every_commit_is_synced(tmp_path):
+    """Only `FULL` syncs the write-ahead log in each commit, before it returns."""
+
+    async def act(store: SqliteStore) -> list[object]:
+        question = lambda database: [  # noqa: E731
+            database.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous")
+        ]
+        loop = asyncio.get_running_loop()
+        return await store._hand_over(sqlite._Work(loop.create_future(), question=question))
+
+    assert use(SqliteStore(tmp_path), act) == ["wal", 2]
+
+
+def test_batches_that_wait_share_a_commit(make, disk):
+    """While one commit is under way any number of batches gather, and cost one more."""
+    disk.gate.clear()
+
+    async def act(store: Store) -> None:
+        handed = [store.commit(holding(a_key("0")))]
+        assert disk.entered.wait(20.0)
+        handed += [store.commit(holding(a_key(str(number)))) for number in range(1, 500)]
+        assert store.figures().waiting == 500
+        disk.gate.set()
+        await asyncio.gather(*handed)
+        figures = store.figures()
+        assert (figures.commits_total, figures.batches_total, figures.waiting) == (2, 500, 0)
+        assert figures.commit_seconds_total > 0
+
+    use(make(), act)
+
+
+# --- merging --------------------------------------------------------------------------------
+
+
+def test_the_later_word_wins_a_merge():
+    """Of what is kept and removed by turns only the last is left, in one place."""
+    key, source = a_key(), SourceRecord("push", Kind.PUSHED)
+    put = Batch(
+        keys={key.key: key},
+        sources={"push": source},
+        changes=[a_change(1)],
+        outbox={"1": an_owed("1"), "2": an_owed("2")},
+    )
+    drop = Batch(
+        keys_removed={key.key: None},
+        sources_removed={"push": None},
+        changes=[a_change(2)],
+        outbox={"1": None},
+    )
+    merged = Batch()
+    assert not merged
+    merged.merge(put)
+    merged.merge(drop)
+    assert merged
+    assert (merged.keys, merged.sources) == ({}, {})
+    assert (merged.keys_removed, merged.sources_removed) == ({key.key: None}, {"push": None})
+    assert [change.seq for change in merged.changes] == [1, 2]
+    assert merged.outbox == {"1": None, "2": an_owed("2")}
+    merged.merge(put)
+    assert (merged.keys, merged.keys_removed) == ({key.key: key}, {})
+    assert (merged.sources, merged.sources_removed) == ({"push": source}, {})
+
+
+@st.composite
+def histories(draw):
+    """Give batches as a state makes them: a key is removed in the spelling it was held in."""
+    held: dict[str, KeyRecord] = {}
+    batches = []
+    for _ in range(draw(st.integers(0, 6))):
+        batch = Batch()
+        for fold in draw(st.sets(st.sampled_from("ab"))):
+            before = held.pop(fold, None)
+            removed = before is not None and draw(st.booleans())
+            if before is not None and removed:
+                batch.keys_removed[before.key] = None
+            if before is None or not removed or draw(st.booleans()):
+                spellings = st.sampled_from([fold, fold.upper()])
+                name = before.key.group if before and not removed else draw(spellings)
+                record = held[fold] = a_key(name, draw(st.sampled_from([-1, 1])))
+                batch.keys[record.key] = record
+                batch.keys_removed.pop(record.key, None)
+        for name in draw(st.sets(st.sampled_from("xy"))):
+            if draw(st.booleans()):
+                version = draw(st.sampled_from("12"))
+                batch.sources[name] = SourceRecord(name, Kind.POLLED, version=version)
+            else:
+                batch.sources_removed[name] = None
+            batch.outbox[name] = draw(st.none() | st.builds(an_owed, st.just(name)))
+        batches.append(batch)
+    return batches
+
+
+@given(batches=histories())
+def test_a_merge_keeps_what_its_parts_would_have_kept(batches):
+    """Batches written one by one, and merged and written once, leave the same rows."""
+
+    def written(*several: Batch) -> list[str]:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+            sqlite._create(database)
+            for batch in several:
+                rows.write(database, batch)
+            database.execute("DELETE FROM meta WHERE name = 'store_id'")
+            return list(database.iterdump())
+
+    merged = Batch()
+    for batch in batches:
+        merged.merge(batch)
+    assert written(merged) == written(*batches)
+
+
+# --- the journal ----------------------------------------------------------------------------
+
+
+def test_changes_are_given_from_a_number_on(make):
+    """The number asked from is exclusive; at most so many are given, the oldest first."""
+
+    async def act(store: Store) -> None:
+        await store.commit(Batch(changes=[a_change(seq) for seq in range(1, 11)]))
+        for since, limit, expected in [
+            (0, 100, range(1, 11)),
+            (0, 3, range(1, 4)),
+            (7, 2, range(8, 10)),
+            (9, 10, range(10, 11)),
+            (10, 10, range(0)),
+            (-5, 2, range(1, 3)),
+            (5, 0, range(0)),
+            (2**70, 10, range(0)),
+        ]:
+            given = await store.changes(since, limit)
+            assert [change.seq for change in given] == list(expected)
+
+    use(make(), act)
+
+
+def test_a_question_sees_what_was_handed_over_before_it(make):
+    """Nothing handed over is overtaken by a question."""
+
+    async def act(store: Store) -> None:
+        committed = store.commit(Batch(changes=[a_change(1)]))
+        assert len(await store.changes(0, 10)) == 1
+        await committed
+
+    use(make(), act)
+
+
+def test_a_question_that_fails_harms_nobody_else(make):
+    """It fails alone; the store goes on."""
+
+    async def act(store: Store) -> None:
+        with pytest.raises(NotKept):
+            await store.changes(0, 2**70)
+        await store.commit(Batch(changes=[a_change(1)]))
+        assert len(await store.changes(0, 10)) == 1
+
+    use(make(), act)
+
+
+def test_numbers_of_changes_do_not_repeat_after_a_trimming(tmp_path):
+    """The journal forgets what is past its retention, and never how far it counted."""
+
+    def store() -> SqliteStore:
+        return SqliteStore(tmp_path, retention_seconds=100.0, clock=lambda: 1000.0)
+
+    async def act(store: Store) -> list[Change]:
+        await store.commit(
+            Batch(changes=[a_change(1, at=900.0), a_change(2, at=899.0), a_change(3, at=1.0)])
+        )
+        return await store.changes(0, 10)
+
+    assert [change.seq for change in use(store(), act)] == [1]
+    assert load(store()).last_seq == 3
+
+
+def test_trimming_drops_the_dead_past_their_retention(tmp_path):
+    """What is owed stays however old it is; the dead letters go."""
+    fate = [
+        an_owed("owed", 1),
+        an_owed("held", 2, Standing.HELD),
+        an_owed("dead", 3, Standing.DEAD),
+    ]
+    store = SqliteStore(tmp_path, retention_seconds=100.0, clock=lambda: 1000.0)
+    keep(store, Batch(outbox={row.id: row for row in fate}), Batch(changes=[a_change(1)]))
+    with closing(sqlite3.connect(tmp_path / FILE)) as database:
+        assert database.execute("SELECT id FROM outbox ORDER BY seq").fetchall() == [
+            ("owed",),
+            ("held",),
+        ]
+
+
+# --- failure --------------------------------------------------------------------------------
+
+
+def test_a_commit_that_fails_fails_its_futures(make, disk, never):
+    """All batches that shared it hear of it, and the figures tell why."""
+
+    async def act(store: Store) -> None:
+        disk.broken = True
+        disk.gate.clear()
+        handed = [store.commit(holding(a_key(name))) for name in "abc"]
+        disk.gate.set()
+        for future in handed:
+            with pytest.raises(NotKept, match="the disk is full"):
+                await future
+        figures = store.figures()
+        assert figures.error == "the disk is full"
+        assert figures.commit_failures_total >= 1
+        assert figures.commits_total == 0
+
+    use(make(), act)
+
+
+def test_what_failed_is_tried_again_by_itself(make_lasting, disk, soon):
+    """Once the disk takes it, it is kept, without anybody asking, and the error is gone."""
+
+    async def act(store: Store) -> None:
+        disk.broken = True
+        with pytest.raises(NotKept):
+            await store.commit(holding(a_key("a"), changes=(a_change(1),)))
+        await until(lambda: store.figures().commit_failures_total > 2)
+        assert await store.changes(0, 10) == []
+        disk.broken = False
+        await until(lambda: store.figures().error is None)
+        assert len(await store.changes(0, 10)) == 1
+        store.close()
+        assert statuses(load(make_lasting())) == {"a": 1}
+
+    use(make_lasting(), act)
+
+
+def test_a_later_success_keeps_what_failed_before(make_lasting, disk, never):
+    """Both are there, and of what was said twice the later word."""
+
+    async def act(store: Store) -> None:
+        disk.broken = True
+        gone = a_key("gone")
+        with pytest.raises(NotKept):
+            await store.commit(holding(a_key("a"), a_key("b"), gone, changes=(a_change(1),)))
+        with pytest.raises(NotKept):
+            await store.commit(Batch(keys_removed={gone.key: None}, changes=[a_change(2)]))
+        disk.broken = False
+        await store.commit(holding(a_key("b", 2), a_key("c"), changes=(a_change(3),)))
+        assert store.figures().error is None
+        assert [change.seq for change in await store.changes(0, 10)] == [1, 2, 3]
+
+    use(make_lasting(), act)
+    assert statuses(load(make_lasting())) == {"a": 1, "b": 2, "c": 1}
+
+
+def test_of_a_commit_that_fails_nothing_is_kept(make_lasting, tmp_path, soon):
+    """A database that refuses one row has none of the batch, until it takes the row."""
+
+    async def act(store: Store) -> None:
+        with closing(sqlite3.connect(tmp_path / "data" / FILE, isolation_level=None)) as other:
+            other.execute(
+                "CREATE TRIGGER refuse BEFORE INSERT ON alerts"
+                " BEGIN SELECT RAISE(ABORT, 'refused'); END"
+            )
+            batch = holding(a_key("a"), changes=(a_change(1),))
+            batch.alerts["f"] = AlertRecord("f", {}, {}, 1.0, None, "")
+            with pytest.raises(NotKept, match="refused"):
+                await store.commit(batch)
+            assert other.execute("SELECT count(*) FROM keys").fetchone() == (0,)
+            assert await store.changes(0, 10) == []
+            other.execute("DROP TRIGGER refuse")
+            await until(lambda: store.figures().error is None)
+            assert other.execute("SELECT count(*) FROM keys").fetchone() == (1,)
+
+    use(make_lasting(), act)
+    assert len(load(make_lasting()).alerts) == 1
+
+
+def test_a_backlog_that_grows_too_long_loses_its_oldest_changes(make, disk, never, monkeypatch):
+    """They are counted; the newest, and the numbering, are kept."""
+    monkeypatch.setattr(sqlite, "JOURNAL_BACKLOG", 3)
+
+    async def act(store: Store) -> None:
+        disk.broken = True
+        for seq in range(1, 6):
+            with pytest.raises(NotKept):
+                await store.commit(Batch(changes=[a_change(seq)]))
+        assert store.figures().changes_given_up_total == 2
+        disk.broken = False
+        await store.commit(holding(a_key()))
+        assert [change.seq for change in await store.changes(0, 10)] == [3, 4, 5]
+
+    use(make(), act)
+
+
+def test_a_trimming_that_fails_is_tried_again_by_itself(tmp_path, soon):
+    """It refuses no push for ever: the error goes though nothing more is handed over."""
+
+    async def act(store: Store) -> None:
+        await store.commit(Batch(changes=[a_change(1, at=1.0)]))
+        await until(lambda: store.figures().error is not None)
+        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+            other.execute("DROP TRIGGER refuse")
+        await until(lambda: store.figures().error is None)
+        assert await store.changes(0, 10) == []
+
+    load(SqliteStore(tmp_path))
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as database:
+        database.execute(
+            "CREATE TRIGGER refuse BEFORE DELETE ON changes BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    use(SqliteStore(tmp_path), act)
+
+
+# --- closing --------------------------------------------------------------------------------
+
+
+def test_closing_keeps_what_was_handed_over(make_lasting):
+    """Also what nobody waited for."""
+
+    async def act(store: Store) -> None:
+        handed = [store.commit(holding(a_key(str(number)))) for number in range(100)]
+        store.close()
+        await asyncio.gather(*handed)
+
+    use(make_lasting(), act)
+    assert len(load(make_lasting()).keys) == 100
+
+
+def test_closing_tries_once_more_to_keep_what_failed(make_lasting, disk, never):
+    """It is the last occasion."""
+
+    async def act(store: Store) -> None:
+        disk.broken = True
+        with pytest.raises(NotKept):
+            await store.commit(holding(a_key()))
+        disk.broken = False
+
+    use(make_lasting(), act)
+    assert statuses(load(make_lasting())) == {"g": 1}
+
+
+def test_closing_a_store_that_fails_ends(make, disk, never):
+    """What cannot be kept has failed, and `close` returns."""
+
+    async def act(store: Store) -> None:
+        disk.broken = True
+        future = store.commit(holding(a_key()))
+        store.close()
+        with pytest.raises(NotKept):
+            await future
+
+    use(make(), act)
+
+
+def test_after_closing_nothing_is_taken(make):
+    """Batches and questions fail at once; closing twice, or before loading, does no harm."""
+
+    async def act(store: Store) -> None:
+        store.close()
+        store.close()
+        with pytest.raises(NotKept, match="closed"):
+            await store.commit(holding(a_key()))
+        with pytest.raises(NotKept, match="closed"):
+            await store.changes(0, 10)
+
+    use(make(), act)
+    make().close()
+
+
+def test_a_loop_that_is_gone_does_not_stop_the_store(make):
+    """Who handed over a batch need not live until it is kept."""
+    store = make()
+    store.load()
+
+    async def hand_over(name: str) -> asyncio.Future[None]:
+        return store.commit(holding(a_key(name)))
+
+    async def wait() -> None:
+        await store.commit(holding(a_key("b")))
+
+    asyncio.run(hand_over("a"))
+    asyncio.run(wait())
+    store.close()
+    assert store.figures().batches_total == 2
+
+
+# --- the files ------------------------------------------------------------------------------
+
+
+def test_a_directory_is_used_by_one_store_at_a_time(tmp_path):
+    """The second is told so and harms nothing; when the first is closed there is room."""
+
+    async def act(store: Store) -> None:
+        with pytest.raises(StoreUnusable, match="another sr-exporter"):
+            load(SqliteStore(tmp_path))
+        await store.commit(holding(a_key()))
+
+    use(SqliteStore(tmp_path), act)
+    assert statuses(load(SqliteStore(tmp_path))) == {"g": 1}
+
+
+def test_a_directory_is_made_where_there_is_none(tmp_path):
+    """With its parents; the operator names it, and that is enough."""
+    load(SqliteStore(tmp_path / "a" / "b"))
+    assert (tmp_path / "a" / "b" / FILE).exists()
+
+
+def test_a_path_that_is_no_directory_is_refused(tmp_path):
+    """And left as it is."""
+    path = tmp_path / "file"
+    path.write_text("mine")
+    with pytest.raises(StoreUnusable, match=str(path)):
+        load(SqliteStore(path))
+    assert path.read_text() == "mine"
+
+
+def refused(directory: Path, match: str) -> None:
+    """Check that a store is refused, that its file stays as it is, and that nothing is locked."""
+    path = directory / FILE
+    before = path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(StoreUnusable, match=match):
+            load(SqliteStore(directory))
+        assert path.read_bytes() == before
+        assert {file.name for file in directory.iterdir()} <= {FILE, "lock"}
+
+
+def alter(directory: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(directory / FILE, isolation_level=None)) as database:
+        for statement in statements:
+            database.execute(statement)
+
+
+def test_a_store_of_a_newer_program_is_refused_untouched(tmp_path):
+    """The message says what to do: run the newer one."""
+    keep(SqliteStore(tmp_path), holding(a_key()))
+    alter(tmp_path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    refused(tmp_path, "written by a newer sr-exporter")
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"garbage", b"garbage" * 1000, bytes(4096), b"SQLite format 3\0" + b"x" * 5000],
+    ids=["a little", "garbage", "zeros", "a header"],
+)
+def test_garbage_is_refused_untouched(tmp_path, garbage):
+    """A file that is no database may be somebody's."""
+    (tmp_path / FILE).write_bytes(garbage)
+    refused(tmp_path, FILE)
+
+
+def test_a_damaged_store_is_refused_untouched(tmp_path):
+    """Better no start than one with half of what was kept."""
+    keep(SqliteStore(tmp_path), holding(*(a_key(str(number)) for number in range(2000))))
+    path = tmp_path / FILE
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    refused(tmp_path, FILE)
+
+
+@pytest.mark.parametrize("version", [0, SCHEMA_VERSION])
+def test_a_database_of_another_program_is_refused_untouched(tmp_path, version):
+    """Whatever version it says it has."""
+    alter(tmp_path, "CREATE TABLE other (x)", f"PRAGMA user_version = {version}")
+    refused(tmp_path, FILE)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM meta",
+        "UPDATE meta SET value = 'x' WHERE name = 'last_seq'",
+        "UPDATE keys SET reports = '[[null]]'",
+        "UPDATE keys SET on_expiry = 'never'",
+        "UPDATE sources SET poll_failures_total = '{\"weather\": 1}'",
+    ],
+)
+def test_a_store_that_cannot_be_read_is_refused_untouched(tmp_path, statement):
+    """A value that no version wrote is an error to tell, and nothing to wait for."""
+    batch = holding(a_key(), changes=(a_change(1),))
+    batch.sources["push"] = SourceRecord("push", Kind.PUSHED)
+    keep(SqliteStore(tmp_path), batch)
+    alter(tmp_path, statement)
+    refused(tmp_path, FILE)
+
+
+def test_an_empty_file_becomes_a_store(tmp_path):
+    """So does one that a start was killed in before it wrote."""
+    (tmp_path / FILE).touch()
+    keep(SqliteStore(tmp_path), holding(a_key()))
+    assert statuses(load(SqliteStore(tmp_path))) == {"g": 1}
