@@ -97,6 +97,8 @@ class App:
     clock: Callable[[], float] = time.time
     #: Called when requests are answered, with the addresses listened on.
     on_ready: Callable[[Sequence[socket.socket]], None] = lambda _: None
+    #: What is held, once started.
+    state: State = field(default_factory=State)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _stops: list[tuple[str, Callable[[], Awaitable[None]]]] = field(default_factory=list)
 
@@ -130,7 +132,9 @@ class App:
         kept = store.load()
         self._on_stop("store", lambda: asyncio.to_thread(store.close))
 
-        state = State(limit_identifiers=config.limits.identifiers, last_seq=kept.last_seq)
+        state = self.state = State(
+            limit_identifiers=config.limits.identifiers, last_seq=kept.last_seq
+        )
         state.restore(kept.sources, kept.keys, self.clock())
         links = Links(self.options.external_url)
         outbox = _outbox(config, kept, links)

@@ -31,7 +31,7 @@ _NOT_BUILT = ("check", "push", "mi", "rules", "notifications")
 _EPILOG = """\
 commands:
   sr-exporter [serve]   run the exporter (see the options above)
-  sr-exporter demo      run it with simulated OpenSIPS servers, nothing to set up
+  sr-exporter demo      run it with simulated OpenSIPS servers, no set-up
 
 exit status: 0 stopped as asked, 1 cannot listen, 2 wrong command line or
 configuration, 3 the store cannot be used
@@ -90,8 +90,8 @@ def _serve(arguments: list[str]) -> int:
 def _demo(arguments: list[str]) -> int:
     parser = _parser(
         "sr-exporter demo",
-        "Run the exporter against simulated OpenSIPS servers on loopback, its data in a"
-        " temporary folder. Stop it with Ctrl-C.",
+        "Run the exporter against simulated OpenSIPS servers on loopback, its data in\n"
+        "a temporary folder. Stop it with Ctrl-C.",
         log_level="warn",
     )
     given = parser.parse_args(arguments)

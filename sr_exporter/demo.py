@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sr_exporter.app import App, Options
@@ -24,13 +23,17 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 
 
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - a person reads along, through a pipe too
+
+
 async def run(
     *,
     listen: Sequence[Address],
     storage_path: Path,
     external_url: str,
     stop: asyncio.Event,
-    say: Callable[[str], None] = partial(print, flush=True),
+    say: Callable[[str], None] = _print,
     clock: Callable[[], float] = time.time,
 ) -> None:
     """Run the demo until `stop` is set. `say` is told what a person is to read.

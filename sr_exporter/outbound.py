@@ -176,7 +176,7 @@ class Outbound:
         self._sockets.shut_down()
 
     def _new_session(self) -> requests.Session:
-        session = requests.Session()
+        session = _Session()
         session.trust_env = False
         session.headers.clear()
         session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
@@ -308,6 +308,11 @@ def _reason(error: BaseException) -> str:
 
 
 # --- urllib3, with its sockets in view -----------------------------------------------------
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Say that nothing is a redirect: of one, requests reads the whole body unasked."""
 
 
 class _Adapter(HTTPAdapter):

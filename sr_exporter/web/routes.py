@@ -21,7 +21,7 @@ def application(
     *, scrape: ScrapeRoute, push: PushRoutes, page: PageRoutes, health: HealthRoutes
 ) -> Starlette:
     """Put the routes together."""
-    return Starlette(
+    served = Starlette(
         routes=[
             Route("/metrics", scrape.metrics),
             Route("/api/v1/push", push.push, methods=["POST"]),
@@ -38,3 +38,6 @@ def application(
             Exception: failed,
         },
     )
+    # A redirect would answer 307 to what is to be 404, and lose a POST's body on its way.
+    served.router.redirect_slashes = False
+    return served

@@ -421,6 +421,7 @@ def test_a_redirect_is_an_answer_and_is_not_followed(peers, pool, status):
     peer = peers(says(f"HTTP/1.1 {status} Moved\r\nLocation: {where}\r\n\r\n".encode()))
     assert posted(pool, to(peer)).status == status
     assert (len(peer.requests), target.connections) == (1, 0)
+    assert peer.hung_up.wait(10)
 
 
 def test_the_environment_is_ignored(peers, pool, monkeypatch, tmp_path):
@@ -440,8 +441,8 @@ def test_the_environment_is_ignored(peers, pool, monkeypatch, tmp_path):
     assert b"authorization" not in peer.requests[0].lower()
 
 
-def test_cookies_are_sent_to_nobody_else(peers, pool):
-    """Basic authentication goes out as it was given, with every request."""
+def test_basic_authentication_is_sent_at_once(peers, pool):
+    """User and password go out with the request, not after a 401."""
     peer = peers(says(OK))
     post = Post(f"http://127.0.0.1:{peer.port}/", b"", LONG, 10, {}, basic_auth=("u", "p"))
     posted(pool, post)

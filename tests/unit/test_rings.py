@@ -43,6 +43,7 @@ def naive_overlap(held: tuple[Report, ...], listed: tuple[Report, ...]) -> int:
         ("abab", "ababab", Continuation(2, overrun=False)),
         ("ababa", "babab", Continuation(1, overrun=False)),
         ("xaa", "aaa", Continuation(1, overrun=False)),
+        ("aabaaab", "aabaaac", Continuation(4, overrun=False)),
     ],
 )
 def test_the_later_window_continues_the_earlier_at_the_longest_match(held, listed, expected):
@@ -81,6 +82,15 @@ def test_the_overlap_is_that_of_a_naive_search(held, listed, restarted):
     shrunk = len(listed) < len(held)
     lost = bool(held) and not overlap and not shrunk and not restarted
     assert found.overrun == lost
+
+
+@given(stream=st.text("ab", max_size=30), cuts=st.tuples(*[st.integers(0, 30)] * 3))
+def test_the_longest_of_many_overlaps_counts(stream, cuts):
+    """Windows cut from one stream, full of borders, overlap as a naive search finds."""
+    start, middle, end = sorted(cuts)
+    held, listed = ring(stream[:end]), ring(stream[start:] + stream[:middle])
+    found = continues(held, listed, restarted=False)
+    assert found.new == len(listed) - naive_overlap(held, listed)
 
 
 def polls(

@@ -787,8 +787,8 @@ def test_a_key_pushed_to_be_removed_is_removed_past_its_ttl():
     """Its source goes with its last key."""
     state = State()
     push(state, 100.0, status=1, ttl_seconds=90.0, on_expiry=OnExpiry.REMOVE)
-    outcome = state.apply(Tick(), 190.0)
-    assert kinds(outcome) == [ChangeKind.REMOVED]
+    outcome = state.apply(Tick(), 200.0)
+    assert [(change.kind, change.at) for change in outcome.changes] == [(ChangeKind.REMOVED, 190.0)]
     assert list(outcome.removed) == [JOB]
     assert list(outcome.sources_removed) == [PUSH_SOURCE]
     assert state.sources == {}
@@ -1007,6 +1007,9 @@ def test_an_event_older_than_what_a_poll_altered_is_ignored():
     sip.poll(listed("core", 2))
     sip.event(CORE, 1, -1, at=sip.now - 5.0)
     assert sip.entry().status == 2
+    sip.poll(listed("core", 2, details="newer"))
+    sip.event(CORE, 2, -1, at=sip.now - 5.0)
+    assert sip.entry().status == 2
     assert sip.source.changes_missed_total == 0
 
 
@@ -1155,6 +1158,7 @@ def test_a_source_that_left_the_configuration_is_removed():
 def test_a_source_that_left_while_it_was_down_ends_its_outage():
     """Whatever alerts on the outage must hear that it is over."""
     sip = Polled()
+    sip.poll()
     sip.fail()
     since = sip.now
     outcome = sip.configure()

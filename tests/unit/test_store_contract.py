@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -822,7 +823,7 @@ def refused(directory: Path, match: str) -> None:
     before = path.read_bytes()
     for _ in range(2):
         with pytest.raises(StoreUnusable, match=match):
-            load(SqliteStore(directory))
+            SqliteStore(directory).load()  # and without a `close`
         assert path.read_bytes() == before
         assert {file.name for file in directory.iterdir()} <= {FILE, "lock"}
 
@@ -858,6 +859,18 @@ def test_a_damaged_store_is_refused_untouched(tmp_path):
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     refused(tmp_path, FILE)
+
+
+def test_damage_where_a_start_reads_nothing_is_found(tmp_path):
+    """The journal is not loaded, and would fail its readers one day."""
+    journal = [replace(a_change(seq), details="a line of the journal") for seq in range(1, 2000)]
+    keep(SqliteStore(tmp_path), Batch(changes=journal))
+    path = tmp_path / FILE
+    data = bytearray(path.read_bytes())
+    page = data.index(b"a line of the journal") // 4096 * 4096
+    data[page : page + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    refused(tmp_path, "damaged")
 
 
 @pytest.mark.parametrize("version", [0, SCHEMA_VERSION])

@@ -1,0 +1,198 @@
+"""The command as an operator runs it: a process, signals, exit codes, words."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+import sr_exporter
+from tests.harness import Command, eventually, free_port, samples, series
+from tests.receiver import Receiver
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sr_exporter", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_the_demo_shows_several_sources_within_5_s_and_keeps_changing(figure):
+    """README's first promise, from the first printed line; Ctrl-C stops it cleanly."""
+    with Command("demo") as demo:
+        eventually(lambda: demo.output, within=20)
+        began = time.monotonic()
+
+        def shown() -> dict:
+            try:
+                text = requests.get(f"{demo.base}/metrics", timeout=5).text
+            except requests.ConnectionError:
+                return {}
+            found = samples(text)
+            sources = {
+                dict(labels)["source"]
+                for name in ("opensips_sr_status", "opensips_sr_ready")
+                for labels in series(found, name)
+            }
+            return found if {"sip-1", "sip-2", "edge-1", "reg-1"} <= sources else {}
+
+        eventually(shown, within=5)
+        took = time.monotonic() - began
+        figure(f"demo: first printed line to four sources on /metrics: {took:.2f} s")
+        assert took < 5
+        seen = set()
+
+        def changing() -> bool:
+            found = shown()
+            key = tuple(sorted(series(found, "opensips_sr_status").items()))
+            if found:
+                seen.add(key)
+            return len(seen) >= 4
+
+        eventually(changing, within=40, every=0.25)
+        assert str(demo.port) in demo.output[1]
+        assert "What is going to happen" in demo.said
+        demo.signal(signal.SIGINT)
+        assert demo.wait() == 0
+        assert demo.output[-1] == "stopped"
+        assert "Traceback" not in demo.said
+
+
+def test_a_taken_port_is_said(tmp_path):
+    """Both demo and serve name the address, and the flag that names another; exit 1."""
+    with Command(f"--storage.path={tmp_path}") as first:
+        first.wait_ready()
+        for arguments in (["demo"], [f"--storage.path={tmp_path / 'other'}"]):
+            second = _run(*arguments, f"--web.listen-address=127.0.0.1:{first.port}")
+            assert second.returncode == 1
+            assert f"cannot listen on 127.0.0.1:{first.port}: " in second.stderr
+            assert "--web.listen-address" in second.stderr
+            assert "Traceback" not in second.stderr
+
+
+def test_version_and_help():
+    """The version is the package's; help fits 80 columns."""
+    assert _run("--version").stdout == f"sr-exporter {sr_exporter.__version__}\n"
+    for arguments in (["--help"], ["demo", "--help"]):
+        text = _run(*arguments).stdout
+        assert "--web.listen-address" in text
+        assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--web.listen-address=nonsense"], "is not host:port"),
+        (["--log.level=loud"], "invalid choice"),
+        (["--web.config.file=x"], "is not built yet"),
+        (["check"], "is not built yet"),
+        (["--no-such-flag"], "unrecognized"),
+        (["--web.external-url=ftp://x"], "is not http(s)://"),
+    ],
+    ids=str,
+)
+def test_a_wrong_command_line_is_exit_2(arguments, said):
+    """It says what is wrong, and starts nothing."""
+    ended = _run(*arguments)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_wrong_configuration_names_every_fault(tmp_path):
+    """All faults at once, each with its place; exit 2, with and without --config.check."""
+    file = tmp_path / "sr.yml"
+    file.write_text("sources:\n  - {name: push, mi: 'udp://h:1'}\nnotifers: []\nevents: {}\n")
+    for flags in ([], ["--config.check"]):
+        ended = _run(f"--config.file={file}", *flags)
+        assert ended.returncode == 2
+        for part in ("sources[0].name", "sources[0].mi", "notifers", "events", "not built yet"):
+            assert part in ended.stderr
+    file.write_text("sources: []\n")
+    checked = _run(f"--config.file={file}", "--config.check")
+    assert (checked.returncode, checked.stdout) == (0, f"{file} is good\n")
+
+
+def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path):
+    """States, counters and owed webhooks are there again; polled keys wait to be heard."""
+    config = tmp_path / "sr.yml"
+    dead = free_port()
+    config.write_text(
+        f"notifiers: [{{name: hook, webhook: {{url: 'http://127.0.0.1:{dead}/x'}}}}]\n"
+    )
+    arguments = (f"--storage.path={tmp_path / 'data'}", f"--config.file={config}")
+    with Command(*arguments) as first:
+        first.wait_ready()
+        for number in range(30):
+            for status in (1, -1):
+                answer = first.client.push(
+                    {
+                        "group": "g",
+                        "identifier": f"i{number}",
+                        "status": status,
+                        "reports": [f"r{status}"],
+                    }
+                )
+                assert answer.status_code == 200
+        first.client.push({"group": "short", "status": 1, "ttl": 3600})
+        first.process.kill()
+        first.wait()
+        before = first.port
+    with Receiver() as receiver:
+        config.write_text(f"notifiers: [{{name: hook, webhook: {{url: '{receiver.url}'}}}}]\n")
+        with Command(*arguments, port=before) as second:
+            second.wait_ready()
+            found = second.client.metrics()
+            for number in range(30):
+                key = (("group", "g"), ("identifier", f"i{number}"), ("source", "push"))
+                assert found["opensips_sr_status", key] == -1
+                assert found["opensips_sr_status_changes_total", key] == 1
+                assert found["opensips_sr_reports_total", key] == 2
+            assert series(found, "opensips_sr_status", group="short")
+            owed = receiver.wait_for(30, within=30)
+            assert {one.identifier for one in owed[:30]} == {f"i{n}" for n in range(30)}
+            second.signal(signal.SIGTERM)
+            assert second.wait() == 0
+
+
+def test_two_processes_do_not_share_a_store(tmp_path):
+    """The second one is told who is in its way; exit 3."""
+    with Command(f"--storage.path={tmp_path}") as first:
+        first.wait_ready()
+        second = _run(f"--storage.path={tmp_path}", f"--web.listen-address=127.0.0.1:{free_port()}")
+        assert second.returncode == 3
+        assert "another sr-exporter is using this --storage.path" in second.stderr
+
+
+def test_sigterm_stops_cleanly_and_a_restart_goes_on(tmp_path):
+    """Exit 0; what was shown before is shown after."""
+    arguments = (f"--storage.path={tmp_path}", "--log.format=json")
+    with Command(*arguments) as first:
+        first.wait_ready()
+        first.client.push({"group": "g", "status": -7, "details": "x"})
+        first.signal(signal.SIGTERM)
+        assert first.wait() == 0
+        assert '"msg":"stopped"' in re.sub(r'": "', '":"', first.said)
+    with Command(*arguments) as second:
+        second.wait_ready()
+        found = second.client.metrics()
+        assert list(series(found, "opensips_sr_status", group="g").values()) == [-7]
+
+
+def test_the_readme_begins_with_the_commands_that_are_tested():
+    """The first command runs the demo, the second one everything."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    commands = re.findall(r"```sh\n(.*?)\n```", readme, re.DOTALL)
+    assert "sr-exporter demo" in commands[0]
+    assert "\n" not in commands[0]
+    assert commands[1] == "sh tests/run"

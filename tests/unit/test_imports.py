@@ -1,0 +1,116 @@
+"""Imports run in the directions of the design, section 3."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import sr_exporter
+
+ROOT = Path(sr_exporter.__file__).parent
+
+#: What each part may import of the project. `model`, `errors` and the small leaves are words
+#: that everybody uses.
+WORDS = {"model", "errors", "durations", "redact", "words", "sr_exporter"}
+#: What is held, to be read.
+READ_SIDE = {"held", "ledger", "outcome", "state"}
+ALLOWED = {
+    "model": set(),
+    "errors": {"model"},
+    "durations": set(),
+    "redact": set(),
+    "words": {"model"},
+    "rings": {"model"},
+    "held": {"model"},
+    "outcome": {"held", "model"},
+    "ledger": {"held", "outcome", "model"},
+    "state": {"held", "ledger", "outcome", "rings", "model"},
+    "store": WORDS,
+    "wire": WORDS,
+    "outbound": WORDS,
+    "ingest": WORDS | READ_SIDE | {"store.contract"},
+    "mi": WORDS | {"wire", "outbound"},
+    "sources": WORDS | {"wire", "mi", "ingest"},
+    "config": WORDS,
+    "metrics": WORDS | READ_SIDE | {"store.contract"},
+    "notify": WORDS | READ_SIDE | {"store.contract", "outbound", "config"},
+    "own": WORDS | READ_SIDE | {"ingest", "store.contract", "metrics"},
+    "web": WORDS | READ_SIDE | {"wire", "ingest", "config", "metrics"},
+    "logs": WORDS,
+    "simulator": WORDS | {"wire"},
+    "app": None,
+    "demo": {"app", "config", "simulator", "web"},
+    "cli": None,
+    "__main__": {"cli"},
+}
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sr_exporter"):
+            base = (node.module or "").removeprefix("sr_exporter").lstrip(".")
+            names = {alias.name for alias in node.names}
+            found |= {f"{base}.{name}" if base else name for name in names}
+            assert node.level == 0, f"{path}: imports are absolute"
+        elif isinstance(node, ast.Import):
+            found |= {
+                alias.name.removeprefix("sr_exporter").lstrip(".")
+                for alias in node.names
+                if alias.name.startswith("sr_exporter")
+            }
+    return found
+
+
+def _part(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+MODULES = sorted(
+    path for path in ROOT.rglob("*.py") if path.name != "__init__.py" or path.parent != ROOT
+)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_its_place_allows(path):
+    """The way of the data is one way: whoever imports against it goes red here."""
+    part = _part(path)
+    assert part in ALLOWED, f"{part} has no place in the design yet"
+    allowed = ALLOWED[part]
+    if allowed is None:
+        return
+    for imported in _imports(path):
+        if imported == "__version__" or imported.split(".")[0] == part:
+            continue
+        parts = imported.split(".")
+        prefixes = {".".join(parts[: n + 1]) for n in range(len(parts))}
+        assert prefixes & allowed, f"{path.relative_to(ROOT)} imports {imported}"
+
+
+def test_nothing_pure_does_io():
+    """The state, the wire, and what decides for notifiers know no clock, socket or thread."""
+    banned = {"socket", "threading", "time", "asyncio", "requests", "sqlite3", "random"}
+    pure = [ROOT / name for name in ("state.py", "ledger.py", "held.py", "rings.py", "model.py")]
+    pure += [ROOT / "notify" / f"{name}.py" for name in ("rules", "alerts", "retry", "payload")]
+    pure += sorted((ROOT / "wire").glob("*.py"))
+    for path in pure:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = set()
+            if isinstance(node, ast.Import):
+                names = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names = {(node.module or "").split(".")[0]}
+            assert not names & banned, f"{path.relative_to(ROOT)} imports {names & banned}"
+
+
+def test_no_module_is_over_400_lines_without_a_reason():
+    """Past 400 lines, docs/decisions must say why."""
+    decisions = "".join(
+        page.read_text("utf-8") for page in (ROOT.parent / "docs" / "decisions").glob("*.md")
+    )
+    for path in MODULES:
+        lines = len(path.read_text("utf-8").splitlines())
+        name = str(path.relative_to(ROOT.parent))
+        assert lines <= 400 or f"`{name}`" in decisions, f"{name} has {lines} lines"
