@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
+import structlog
 import uvloop
 
 from sr_exporter import __version__, config, demo
@@ -22,6 +23,8 @@ from sr_exporter.web.server import Address, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+log = structlog.get_logger(__name__)
 
 EXIT_LISTEN, EXIT_CONFIG, EXIT_STORE = 1, 2, 3
 DEFAULT_ADDRESS = Address("", 9797)
@@ -120,6 +123,8 @@ def _loop(what: Callable[[asyncio.Event], object]) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
+        # Its default would end the exporter, where an operator wants the file read again.
+        loop.add_signal_handler(signal.SIGHUP, log.warning, "reload is not built yet: restart")
         running = what(stop)
         if asyncio.iscoroutine(running):
             await running

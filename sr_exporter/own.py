@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 READY, NOT_READY = 1, -1
 #: How often the store is looked at.
 STORE_SECONDS = 1.0
+_UNHEARD = "not heard since the exporter started"
 
 
 class OwnState:
@@ -51,6 +52,9 @@ class OwnState:
             group = fold(entry.group.name)
             if group in ("source", "notifier") and (group, fold(entry.identifier)) not in wanted:
                 await self._ingest.observe(Forget(OWN_SOURCE, group, entry.identifier))
+        for source in self._state.sources.values():
+            if source.polled and not source.heard:
+                self.say("source", source.name, NOT_READY, source.last_error or _UNHEARD)
         await self._ingest.observe(_statement("core", MAIN, READY, "running"))
 
     def observe(self, outcome: Outcome) -> None:

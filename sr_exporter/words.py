@@ -24,6 +24,9 @@ _CAPABILITY = {-3: "not synced", -2: "sync pending", -1: "syncing", 1: "synced"}
 def meaning(group: str, identifier: str, status: int) -> str:
     """Say in words what a status of this key means; "ready" or "not ready" when unknown."""
     folded = fold(group)
+    if fold(identifier).endswith(";events"):
+        # These only write reports; they stay 1 whatever becomes of the data beside them.
+        return "ready" if status > 0 else "not ready"
     if folded == "clusterer" and fold(identifier).startswith("cap:"):
         known = _CAPABILITY.get(status)
     else:

@@ -39,7 +39,7 @@ class OwnMetrics:
         GCCollector(registry=self._registry)
         self._push_requests = Counter(
             "sr_exporter_push_requests",
-            "Push and delete requests, by the code of the answer.",
+            "Pushes, by the code of the answer.",
             ["code"],
             registry=self._registry,
         )

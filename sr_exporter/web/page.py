@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from sr_exporter import __version__
-from sr_exporter.model import fold
+from sr_exporter.model import OWN_SOURCE, fold
 from sr_exporter.words import meaning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -36,7 +39,6 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_HEADING = re.compile(r"(#{1,6}) (.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +111,15 @@ class PageRoutes:
     async def runbooks(self, _: Request) -> Response:
         """`GET /runbooks`: what to do about each alert; headings are anchors."""
         page = self._templates.get_template("runbooks.html").render(
-            version=__version__, sections=list(_sections(_runbooks()))
+            version=__version__, runbooks=_runbooks_html()
         )
         return HTMLResponse(page, headers=_HEADERS)
 
 
 def _source_row(source: Source) -> _SourceRow:
-    if not source.polled:
+    if source.name == OWN_SOURCE:
+        state, good = "this exporter", True
+    elif not source.polled:
         state, good = "pushed", True
     elif source.up:
         state, good = "up", True
@@ -172,19 +176,16 @@ def _runbooks() -> str:
     return (Path(__file__).parents[2] / "docs" / "runbooks.md").read_text("utf-8")
 
 
-def _sections(markdown: str) -> Iterator[tuple[int, str, str, str]]:
-    """Cut Markdown at its headings: (depth, anchor, heading, text below it)."""
-    depth, heading, text, fenced = 1, "", [], False
-    for line in markdown.splitlines():
-        fenced ^= line.startswith("```")
-        found = None if fenced else _HEADING.fullmatch(line)
-        if found is None:
-            text.append(line)
-            continue
-        if heading or any(text):
-            yield depth, _anchor(heading), heading, "\n".join(text).strip("\n")
-        depth, heading, text = len(found[1]), found[2], []
-    yield depth, _anchor(heading), heading, "\n".join(text).strip("\n")
+@lru_cache(maxsize=1)
+def _runbooks_html() -> Markup:
+    """Render the runbooks; each section is an anchor, as GitHub would name it."""
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = markdown.parse(_runbooks())
+    for opening, inline in pairwise(tokens):
+        if opening.type == "heading_open" and opening.tag in ("h1", "h2"):
+            opening.attrSet("id", _anchor(inline.content))
+    # The text is this project's own, and HTML inside it is escaped.
+    return Markup(markdown.renderer.render(tokens, markdown.options, {}))  # noqa: S704
 
 
 def _anchor(heading: str) -> str:

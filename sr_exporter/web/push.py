@@ -49,6 +49,8 @@ class PushRoutes:
             answer = await self._push(request)
         except Refused as refused:
             self._metrics.pushed(refused.status)
+            if refused.status == 400:
+                refused.more.setdefault("items", [])
             raise
         self._metrics.pushed(200)
         return answer

@@ -196,3 +196,12 @@ def test_the_readme_begins_with_the_commands_that_are_tested():
     assert "sr-exporter demo" in commands[0]
     assert "\n" not in commands[0]
     assert commands[1] == "sh tests/run"
+
+
+def test_sighup_does_not_end_it(tmp_path):
+    """Reload is not built yet; asking for it is said in the log, and ends nothing."""
+    with Command(f"--storage.path={tmp_path}") as running:
+        running.wait_ready()
+        running.signal(signal.SIGHUP)
+        eventually(lambda: "reload is not built yet" in running.said)
+        assert running.client.push({"group": "g", "status": 1}).status_code == 200

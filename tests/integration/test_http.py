@@ -82,7 +82,8 @@ def test_encodings(app):
     packed = gzip.compress(body)
     assert _post(app, packed, **{"Content-Encoding": "gzip"}).status_code == 200
     assert _post(app, packed, **{"Content-Encoding": "br"}).status_code == 415
-    assert _post(app, body, **{"Content-Encoding": "gzip"}).status_code == 400
+    lie = _post(app, body, **{"Content-Encoding": "gzip"})
+    assert (lie.status_code, lie.json()["items"]) == (400, [])
     assert _post(app, packed[:-4], **{"Content-Encoding": "gzip"}).status_code == 400
     bomb = gzip.compress(b" " * (33 * 2**20))
     assert _post(app, bomb, **{"Content-Encoding": "gzip"}).status_code == 413
@@ -331,8 +332,8 @@ def test_the_page_filters_and_links(app):
     app.client.push({"source": "p/1", "group": "Gr", "identifier": "two", "status": 1})
     page = app.client.session.get(f"{app.base}/sources/p%2F1?group=gr&identifier=ONE", timeout=5)
     assert page.status_code == 200
-    assert "<td>one</td>" in page.text
-    assert "<td>two</td>" not in page.text
+    assert ">one</td>" in page.text
+    assert ">two</td>" not in page.text
     assert "NOT READY" in page.text
     gone = app.client.session.get(f"{app.base}/sources/nobody", timeout=5)
     assert gone.status_code == 404

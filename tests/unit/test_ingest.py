@@ -549,11 +549,12 @@ def test_settling_waits_for_what_time_altered():
     run(act)
 
 
-def test_once_settled_the_clock_is_not_looked_at():
+@pytest.mark.parametrize("due", [True, False], ids=["something due", "nothing due"])
+def test_once_settled_the_clock_is_not_looked_at(due):
     """Nothing expires behind the back of a store that closes."""
 
     async def act(door: Door) -> None:
-        await door.ingest.push([said(ttl_seconds=5.0)])
+        await door.ingest.push([said(ttl_seconds=5.0 if due else None)])
         await door.ingest.settle()
         await door.ingest.observe(said("b", ttl_seconds=5.0))
         await asyncio.sleep(60.0)

@@ -173,7 +173,7 @@ def an_owed(row_id: str, seq: int = 1, standing: Standing = Standing.OWED) -> Ow
         notifier="oncall",
         subject="push/g/main",
         standing=standing,
-        created_at=1.0,
+        created_at=1e12,  # never past its retention
         due_at=2.0,
         attempts=3,
         body=b"{}",
@@ -588,11 +588,14 @@ def test_trimming_drops_the_dead_past_their_retention(tmp_path):
         an_owed("dead", 3, Standing.DEAD),
     ]
     store = SqliteStore(tmp_path, retention_seconds=100.0, clock=lambda: 1000.0)
-    keep(store, Batch(outbox={row.id: row for row in fate}), Batch(changes=[a_change(1)]))
+    outbox = {row.id: replace(row, created_at=1.0) for row in fate}
+    outbox["young"] = an_owed("young", 4, Standing.DEAD)
+    keep(store, Batch(outbox=outbox), Batch(changes=[a_change(1)]))
     with closing(sqlite3.connect(tmp_path / FILE)) as database:
         assert database.execute("SELECT id FROM outbox ORDER BY seq").fetchall() == [
             ("owed",),
             ("held",),
+            ("young",),
         ]
 
 
