@@ -156,7 +156,10 @@ class Snapshot:
     complete: bool = True
     #: None when the reports could not be had.
     reports: tuple[ListedReports, ...] | None = None
+    #: As it was said: whole seconds, cut.
     uptime_seconds: float | None = None
+    #: When the up time was asked for; None: with the statuses.
+    uptime_asked_at: float | None = None
     version: str | None = None
     transport: str = "http"
     #: Lesser failures the poll got past, each counted.

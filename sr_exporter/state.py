@@ -97,8 +97,13 @@ class State(Ledger):
         if said.source == OWN_SOURCE and said.origin is not Origin.OWN:
             return f"source: {OWN_SOURCE!r} is the exporter's own"
         source = self.sources.get(said.source)
-        if source and source.polled and said.old_status is None and said.origin is Origin.PUSH:
+        if source is None or not source.polled:
+            return None
+        if said.old_status is None and said.origin is Origin.PUSH:
             return f"source: {said.source!r} is polled; only SR events (with old_status) are taken"
+        if said.reports:
+            # Its rings are counted by overlap; a line put in between would break that.
+            return f"reports: {said.source!r} is polled, and so are its reports"
         return None
 
     def apply(self, observation: Observation, now: float) -> Outcome:
@@ -256,7 +261,8 @@ class State(Ledger):
         if uptime is None:
             return False
         before, source.uptime_seconds = source.uptime_seconds, uptime
-        start = poll.requested_at - uptime
+        asked_at = poll.requested_at if poll.uptime_asked_at is None else poll.uptime_asked_at
+        start = asked_at - uptime
         if source.start_time is not None:
             fell = before is not None and uptime < before
             if not fell and abs(start - source.start_time) <= UPTIME_SLACK_SECONDS:

@@ -61,7 +61,6 @@ class Poller:
         self._clock = clock
         self._version_known = False
         self._uptime: float | None = None
-        self._uptime_then = 0.0
         self._said: str | None = None
 
     async def run(self, first_delay_seconds: float, slots: asyncio.Semaphore) -> None:
@@ -107,7 +106,8 @@ class Poller:
         statuses = await self._client.statuses()
         faults = [(PollFailure.MALFORMED, fault) for fault in statuses.faults]
         reports = await self._reports(faults)
-        uptime = await self._uptime_at(requested_at, faults)
+        uptime_asked_at = self._clock()
+        uptime = await self._ask_uptime(faults)
         version = None
         if not self._version_known and _worth_asking(faults):
             version = await _tolerate(self._client.version(), faults)
@@ -121,6 +121,7 @@ class Poller:
             complete=statuses.complete,
             reports=None if reports is None else reports.reports,
             uptime_seconds=uptime,
+            uptime_asked_at=uptime_asked_at,
             version=version,
             transport=self._client.transport_name,
             faults=tuple(faults[:FAULTS_PER_POLL]),
@@ -132,25 +133,15 @@ class Poller:
             faults += [(PollFailure.MALFORMED, fault) for fault in reports.faults]
         return reports
 
-    async def _uptime_at(
-        self, requested_at: float, faults: list[tuple[PollFailure, str]]
-    ) -> float | None:
-        """Ask for the up time, and give what it was at `requested_at`."""
+    async def _ask_uptime(self, faults: list[tuple[PollFailure, str]]) -> float | None:
+        """Ask for the up time; where it fell, the version may be another."""
         if not _worth_asking(faults):
             return None
-        asked_at = self._clock()
         uptime = await _tolerate(self._client.uptime_seconds(), faults)
-        if uptime is None:
-            return None
-        restarted = self._uptime is None or uptime < self._uptime
-        self._version_known &= not restarted
-        self._uptime = uptime
-        then = uptime - (asked_at - requested_at)
-        # OpenSIPS cuts to whole seconds: within one it must not seem to have fallen.
-        if not restarted and 0.0 < self._uptime_then - then <= 1.0:
-            then = self._uptime_then
-        self._uptime_then = then
-        return then
+        if uptime is not None:
+            self._version_known &= self._uptime is not None and uptime >= self._uptime
+            self._uptime = uptime
+        return uptime
 
     def _tell(self, error: str | None, reason: PollFailure | None = None) -> None:
         """Log a failure once, and its end once; not every poll of a night."""

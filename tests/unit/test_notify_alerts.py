@@ -50,18 +50,18 @@ def polled(status: ListedStatus, *reports: Report) -> State:
 
 def test_the_whole_of_an_alert():
     """Labels say who, annotations what, the start when, and the link where to look."""
-    status = ListedStatus("drouting", "us;events", -2, False, "no data loaded")
+    status = ListedStatus("drouting", "us;east", -2, False, "no data loaded")
     lines = [Report(NOW + n, f"line {n}") for n in range(5)]
-    assert alert_of(polled(status, *lines), Key("sip-1", "drouting", "us;events")) == Alert(
+    assert alert_of(polled(status, *lines), Key("sip-1", "drouting", "us;east")) == Alert(
         labels={
             "alertname": "OpenSIPSNotReady",
             "source": "sip-1",
             "group": "drouting",
-            "identifier": "us;events",
+            "identifier": "us;east",
             "severity": "warning",
         },
         annotations={
-            "summary": "drouting/us;events on sip-1 is not ready",
+            "summary": "drouting/us;east on sip-1 is not ready",
             "description": "Status -2 (no data): no data loaded",
             "details": "no data loaded",
             "status": "-2",
@@ -69,7 +69,7 @@ def test_the_whole_of_an_alert():
             "runbook_url": "http://sr.example:9797/runbooks#opensipsnotready",
         },
         starts_at=NOW,
-        generator_url="http://sr.example:9797/sources/sip-1?group=drouting&identifier=us%3Bevents",
+        generator_url="http://sr.example:9797/sources/sip-1?group=drouting&identifier=us%3Beast",
     )
 
 

@@ -222,6 +222,16 @@ def test_our_own_sources_and_notifiers_have_no_alert_here():
     assert b.book.levels() == []
 
 
+def test_a_key_that_was_away_between_two_looks_goes_on_with_its_alert():
+    """No receiver was told of an end, so the alert keeps the start it was told."""
+    b = Bench()
+    b.push(-1)
+    b.later(10)
+    b.book.observe(b.state.apply(Forget("push"), b.now))
+    b.push(-1)
+    assert (only(b).starts_at, only(b).resolved_at) == (START, None)
+
+
 # --- identity --------------------------------------------------------------------------------
 
 

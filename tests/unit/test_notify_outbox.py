@@ -409,11 +409,31 @@ def test_a_retry_of_what_was_queued_behind_another_is_not_before_its_time():
     b.later(30)
     owed = b.queue().take(b.now)
     assert owed
+    assert b.queue().take(b.now) is None  # nor twice at once
     b.queue().settle(replace(owed, attempts=1), retry_at=b.now + 60)
     b.later(59)
     assert b.queue().take(b.now) is None
     b.later(1)
     assert b.queue().take(b.now) is not None
+
+
+def test_a_stale_place_in_the_queue_is_no_reason_to_try_again():
+    """With every lane taken nobody looks while it is under way; the retry waits all the same."""
+    b = Bench()
+    b.push(-1)
+    first = b.queue().take(b.now)
+    assert first
+    b.push(1, group="uac_registrant")
+    b.push(-1, group="uac_registrant")
+    b.push(1)
+    b.queue().settle(first)
+    second = b.queue().take(b.now)
+    assert second
+    b.queue().settle(replace(second, attempts=1), retry_at=b.now + 60)
+    b.later(59)
+    assert [told(owed)[1] for owed in iter(lambda: b.queue().take(b.now), None)] == [
+        "uac_registrant"
+    ]
 
 
 def test_delivery_ids_are_the_same_for_the_same_change():

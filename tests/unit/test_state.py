@@ -1313,3 +1313,26 @@ def test_an_event_does_not_pass_the_limit():
     assert "other" not in sip.state.sources
     own = Statement(OWN_SOURCE, "core", status=1, origin=Origin.OWN)
     assert kinds(sip.state.apply(own, sip.now)) == [ChangeKind.APPEARED]
+
+
+def test_reports_are_not_pushed_into_a_polled_ring():
+    """A line between two listings would break the count by overlap."""
+    state = State()
+    state.apply(Configured((PolledSource("sip", 60.0),)), 0.0)
+    event = Statement("sip", "core", status=-1, old_status=1, origin=Origin.EVENT)
+    assert state.faults([event], 0.0) == []
+    ((index, fault),) = state.faults([replace(event, reports=("line",))], 0.0)
+    assert index == 0
+    assert "is polled, and so are its reports" in fault
+
+
+def test_the_up_time_counts_from_when_it_was_asked_for():
+    """Listings that take long, or not, do not make the start time move."""
+    state = State()
+    state.apply(Configured((PolledSource("sip", 60.0),)), 0.0)
+    for asked, took, uptime in ((100.0, 3.0, 53.0), (110.0, 0.0, 60.0), (120.9, 0.2, 71.0)):
+        poll = Snapshot(
+            "sip", state.revision, asked, (), uptime_seconds=uptime, uptime_asked_at=asked + took
+        )
+        state.apply(poll, asked + took)
+        assert state.sources["sip"].start_time == 50.0

@@ -125,7 +125,7 @@ class Model:
         new = folded(said.source, said.group, said.identifier) not in self.keys
         return (
             (said.at is not None and said.at > now + 60)
-            or (polled and said.old_status is None)
+            or (polled and (said.old_status is None or bool(said.reports)))
             or (new and len(self.keys) >= LIMIT)
         )
 

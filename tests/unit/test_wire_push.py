@@ -390,7 +390,7 @@ def feed(body: bytes) -> None:
             assert said.ttl_seconds is None or 0 < said.ttl_seconds <= 315_360_000
 
 
-@settings(max_examples=4_000)
+@settings(max_examples=7_000)
 @given(st.binary(max_size=200))
 @example(b'{"\\ud800":1}')
 @example(b'{"\xff":1}')
@@ -405,7 +405,7 @@ def test_arbitrary_bytes_are_refused_at_worst(body):
 
 
 @pytest.mark.parametrize("shape", ["array", "lines", "raw"])
-@settings(max_examples=2_000)
+@settings(max_examples=1_000)
 @given(
     documents=st.lists(
         st.dictionaries(st.sampled_from(FIELDS), values, max_size=6) | values, max_size=3
