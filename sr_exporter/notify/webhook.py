@@ -28,8 +28,9 @@ log = structlog.get_logger(__name__)
 
 #: How many notifications are under way at once, each of another key.
 LANES = 4
-#: An answer's body says nothing to us; so much of it is taken that the connection is of use.
-_LIMIT_BYTES = 65536
+#: An answer's body says nothing to us and is never read, which costs its connection: a 2xx
+#: must settle whatever follows it.
+_LIMIT_BYTES = 0
 #: The longest time between two looks at the queue: our clock may have jumped.
 _LONGEST_WAIT_SECONDS = 10.0
 

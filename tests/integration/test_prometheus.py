@@ -39,8 +39,10 @@ def polled(tmp_path):
             )
             for group in ("store", "source"):  # said by the exporter itself, a moment later
                 eventually(
-                    lambda group=group: 1.0
-                    in series(app.client.metrics(), "opensips_sr_ready", group=group).values()
+                    lambda group=group: (
+                        1.0
+                        in series(app.client.metrics(), "opensips_sr_ready", group=group).values()
+                    )
                 )
             yield app
 
