@@ -99,6 +99,7 @@ class App:
     on_ready: Callable[[Sequence[socket.socket]], None] = lambda _: None
     #: What is held, once started.
     state: State = field(default_factory=State)
+    _started: bool = False
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _stops: list[tuple[str, Callable[[], Awaitable[None]]]] = field(default_factory=list)
 
@@ -158,7 +159,8 @@ class App:
         # All of these are settled before anybody is answered: nothing is shown half.
         await _give_up(store, homeless)
         polled = tuple(
-            PolledSource(source.name, source.stale_after_seconds) for source in config.sources
+            PolledSource(source.name, source.stale_after_seconds, address=source.mi)
+            for source in config.sources
         )
         await ingest.observe(Configured(polled))
         await own.begin(
@@ -182,7 +184,7 @@ class App:
                     metrics,
                     limit_bytes=config.limits.body_bytes,
                 ),
-                page=PageRoutes(state, ingest, self.clock),
+                page=PageRoutes(state, ingest, self.clock, external_url=self.options.external_url),
                 health=HealthRoutes(ingest),
             ),
             sockets,
@@ -200,6 +202,7 @@ class App:
             sources=len(config.sources),
             notifiers=len(senders),
         )
+        self._started = True
         self.on_ready(sockets)
 
     def _senders(
@@ -269,7 +272,8 @@ class App:
         self._stops.clear()
         await _cancel(self._tasks)
         self._tasks.clear()
-        log.info("stopped")
+        if self._started:
+            log.info("stopped")
 
 
 def _outbox(config: Config, kept: Kept, links: Links) -> Outbox:

@@ -134,6 +134,7 @@ class Source:
     """What is held of one source. For the fields that are kept see `SourceRecord`."""
 
     __slots__ = (
+        "address",
         "changes_missed_total",
         "down_since",
         "groups",
@@ -160,6 +161,8 @@ class Source:
         self.groups: dict[str, Group] = {}
         self.version = ""
         self.transport = "push"
+        #: Where it is asked; not kept, the configuration knows.
+        self.address = ""
         self.last_seen: float | None = None
         self.start_time: float | None = None
         self.uptime_seconds: float | None = None

@@ -190,6 +190,8 @@ class PolledSource:
     name: str
     stale_after_seconds: float
     transport: str = "http"
+    #: Where it is asked, for people to read.
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

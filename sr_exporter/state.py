@@ -310,6 +310,7 @@ class State(Ledger):
                 source.withheld = True
             source.stale_after_seconds = polled.stale_after_seconds
             source.transport = polled.transport
+            source.address = polled.address
             out.keep_source(source)
             if source.withheld_from is not None:
                 self.schedule(source.withheld_from, source)

@@ -78,7 +78,8 @@ class Place:
     def _is(self, kind: str, wanted: str | None = None) -> bool:
         if self.kind == kind:
             return True
-        hint = " (quote it)" if kind == "a string" and self.kind in _QUOTABLE else ""
+        quotable = kind == "a string" == (wanted or kind) and self.kind in _QUOTABLE
+        hint = " (quote it)" if quotable else ""
         self.fault(f"must be {wanted or kind}, not {self.kind}{hint}")
         return False
 

@@ -78,7 +78,7 @@ def of_removed_key(change: Change, links: Links) -> Alert:
         labels=_key_labels(key, rule),
         annotations={
             "summary": f"{_place(key)} is gone",
-            "description": "The identifier is no longer listed.",
+            "description": "The identifier is no longer listed, or was deleted.",
             "runbook_url": links.runbook(NOT_READY),
         },
         starts_at=change.at if change.not_ready_since is None else change.not_ready_since,
@@ -86,8 +86,11 @@ def of_removed_key(change: Change, links: Links) -> Alert:
     )
 
 
-def of_source(source: str, *, since: float, error: str | None, links: Links) -> Alert:
-    """Make the alert of a polled source that is down, or was."""
+def of_source(
+    source: str, *, since: float, error: str | None, links: Links, address: str = ""
+) -> Alert:
+    """Make the alert of a polled source that is down, or was; `address` is where it is asked."""
+    where = f" at {address}" if address else ""
     said = f" Last error: {error}." if error else ""
     return Alert(
         labels={
@@ -97,8 +100,8 @@ def of_source(source: str, *, since: float, error: str | None, links: Links) -> 
         },
         annotations={
             "summary": f"OpenSIPS {source} does not answer its Management Interface",
-            "description": f"{source} cannot be polled; what is shown of it is what it last"
-            f" said.{said}",
+            "description": f"{source} cannot be polled{where}; whether its parts are ready is"
+            f" not known.{said}",
             "runbook_url": links.runbook(SOURCE_DOWN),
         },
         starts_at=since,

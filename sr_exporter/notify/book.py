@@ -162,7 +162,13 @@ class AlertBook:
             return None
         if isinstance(found, Entry):
             return alerts.of_key(found, self._links)
-        return alerts.of_source(found.name, since=since, error=found.last_error, links=self._links)
+        return alerts.of_source(
+            found.name,
+            since=since,
+            error=found.last_error,
+            links=self._links,
+            address=found.address,
+        )
 
     def _find(self, who: Who) -> Entry | Source | None:
         source = self._state.sources.get(who[0])

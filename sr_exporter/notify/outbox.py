@@ -224,7 +224,7 @@ class _Edge:
 def _edge(change: Change, outcome: Outcome, links: Links) -> _Edge | None:
     """Say what a change means to notifiers; None when they are not told of it."""
     if change.group is None or change.identifier is None:
-        return _source_edge(change, links)
+        return _source_edge(change, outcome, links)
     key = Key(change.source, change.group, change.identifier)
     entry = outcome.entries.get(key)
     rule = rules.for_key(key, early=entry is not None and entry.early)
@@ -252,12 +252,20 @@ def _told(change: Change) -> bool:
     return change.kind is ChangeKind.STATUS
 
 
-def _source_edge(change: Change, links: Links) -> _Edge:
+def _source_edge(change: Change, outcome: Outcome, links: Links) -> _Edge:
     down = change.kind is ChangeKind.SOURCE_DOWN
     since = change.at if change.not_ready_since is None else change.not_ready_since
+    source = outcome.sources.get(change.source)
+    alert = alerts.of_source(
+        change.source,
+        since=since,
+        error=change.details,
+        links=links,
+        address=source.address if source else "",
+    )
     return _Edge(
         subject=change.source,
-        alert=alerts.of_source(change.source, since=since, error=change.details, links=links),
+        alert=alert,
         resolved_at=None if down else change.at,
         for_seconds=rules.for_source().for_seconds,
         turns=True,

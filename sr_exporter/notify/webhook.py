@@ -56,6 +56,7 @@ class WebhookSender:
         self._pool = ThreadPoolExecutor(LANES, thread_name_prefix=f"webhook-{config.name}")
         self._lanes = [Outbound(self._pool) for _ in range(LANES)]
         self._idle = list(self._lanes)
+        self._said: str | None = None
         self._changed = asyncio.Event()
         self._deliveries: set[asyncio.Task[None]] = set()
         queue.on_change(self._changed.set)
@@ -115,15 +116,23 @@ class WebhookSender:
         )
         match decision:
             case retry.Settled():
+                self._tell(None)
                 self._observer.latency(self.name, now - max(owed.created_at, _due_at(owed)))
                 self._observer.accepted(self.name)
                 self._queue.settle(attempt)
                 await self._keep({owed.id: None})
             case retry.Retry(delay_seconds=delay, reason=reason):
+                self._tell(reason)
                 self._observer.retried(self.name, reason)
                 self._queue.settle(attempt, retry_at=now + delay)
             case retry.Dead(reason=reason):
-                log.error("notification given up", notifier=self.name, id=owed.id, reason=reason)
+                log.error(
+                    "notification given up",
+                    notifier=self.name,
+                    about="/".join(owed.subject.split("\x1f")),
+                    id=owed.id,
+                    reason=reason,
+                )
                 self._observer.dead(self.name, reason)
                 self._queue.settle(attempt)
                 dead = replace(attempt, standing=Standing.DEAD, reason=reason)
@@ -143,6 +152,22 @@ class WebhookSender:
         except OutboundError as error:
             return None, {}, str(error)
         return answer.status, answer.headers, ""
+
+    def _tell(self, error: str | None) -> None:
+        """Log a failure once, and its end once; not every attempt of a night."""
+        if error == self._said:
+            return
+        if error is None:
+            log.info("webhook takes notifications", notifier=self.name)
+        else:
+            log.warning(
+                "webhook does not take notifications",
+                notifier=self.name,
+                url=repr(self._config.url),
+                error=error,
+                owed=self.backlog,
+            )
+        self._said = error
 
     async def _keep(self, rows: dict[str, Owed | None]) -> None:
         try:

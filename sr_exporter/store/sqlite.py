@@ -162,7 +162,9 @@ class SqliteStore:
             ) from None
         except OSError as error:
             self._unlock_directory()
-            raise StoreUnusable(f"{self._directory}: {error.strerror}") from error
+            raise StoreUnusable(
+                f"--storage.path {self._directory} cannot be used: {error.strerror}"
+            ) from error
 
     def _unlock_directory(self) -> None:
         if self._lock_file is not None:

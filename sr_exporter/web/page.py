@@ -10,6 +10,7 @@ from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: How many identifiers one page shows.
 PAGE_ROWS = 500
+#: What a person must see comes first.
+_ORDER = {"not ready": 0, "unknown": 1, "ready": 2}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -48,8 +51,10 @@ class _SourceRow:
     good: bool
     version: str
     transport: str
+    address: str
     identifiers: int
-    not_ready: int
+    #: None when it is not known now.
+    not_ready: int | None
     error: str
 
 
@@ -58,7 +63,8 @@ class _KeyRow:
     source: str
     group: str
     identifier: str
-    ready: bool
+    #: "ready", "not ready" or "unknown": what is known now.
+    state: str
     status: int
     meaning: str
     details: str
@@ -69,13 +75,22 @@ class _KeyRow:
 class PageRoutes:
     """A plain table of what is held; `source`, `group` and `identifier` filter it."""
 
-    def __init__(self, state: State, ingest: Ingest, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        state: State,
+        ingest: Ingest,
+        clock: Callable[[], float],
+        *,
+        external_url: str = "",
+    ) -> None:
         self._state = state
         self._ingest = ingest
         self._clock = clock
         self._templates = Environment(
             loader=PackageLoader("sr_exporter.web"), autoescape=True, undefined=StrictUndefined
         )
+        # Behind a proxy that serves us below a path, links must begin with that path.
+        self._templates.globals.update(root=urlsplit(external_url).path, version=__version__)
 
     async def index(self, request: Request) -> Response:
         """`GET /` and `GET /sources/{source}`."""
@@ -91,28 +106,28 @@ class PageRoutes:
             if (group is None or fold(entry.group.name) == fold(group))
             and (identifier is None or fold(entry.identifier) == fold(identifier))
         ]
-        entries.sort(key=lambda entry: (entry.ready, entry.key))
+        rows = [_key_row(entry) for entry in entries]
+        rows.sort(key=lambda row: (_ORDER[row.state], row.source, row.group, row.identifier))
         sources = [held for held in self._state.sources.values() if source in (None, held.name)]
         page = self._templates.get_template("index.html").render(
-            version=__version__,
             source=source,
             group=group,
             identifier=identifier,
             now=_moment(self._clock()),
             sources=[_source_row(held) for held in sources],
-            rows=[_key_row(entry) for entry in entries[:PAGE_ROWS]],
-            total=len(entries),
-            not_ready=sum(not entry.ready for entry in entries),
+            rows=rows[:PAGE_ROWS],
+            total=len(rows),
+            not_ready=sum(row.state == "not ready" for row in rows),
+            unknown=sum(row.state == "unknown" for row in rows),
             down=sum(held.polled and not held.up for held in sources),
         )
-        found = entries or sources or source is None
-        return HTMLResponse(page, status_code=200 if found else 404, headers=_HEADERS)
+        asked = (source, group, identifier) != (None, None, None)
+        found = bool(rows) if group or identifier else bool(sources)
+        return HTMLResponse(page, status_code=404 if asked and not found else 200, headers=_HEADERS)
 
     async def runbooks(self, _: Request) -> Response:
         """`GET /runbooks`: what to do about each alert; headings are anchors."""
-        page = self._templates.get_template("runbooks.html").render(
-            version=__version__, runbooks=_runbooks_html()
-        )
+        page = self._templates.get_template("runbooks.html").render(runbooks=_runbooks_html())
         return HTMLResponse(page, headers=_HEADERS)
 
 
@@ -128,14 +143,16 @@ def _source_row(source: Source) -> _SourceRow:
     else:
         state, good = "not heard yet", False
     entries = list(source.entries())
+    not_ready = sum(not entry.ready for entry in entries)
     return _SourceRow(
         name=source.name,
         state=state,
         good=good,
         version=source.version,
         transport=source.transport,
+        address=source.address,
         identifiers=len(entries),
-        not_ready=sum(not entry.ready for entry in entries),
+        not_ready=not_ready if _is_known(source) else None,
         error=source.last_error or "",
     )
 
@@ -144,20 +161,26 @@ def _key_row(entry: Entry) -> _KeyRow:
     key = entry.key
     source = entry.group.source
     said = meaning(key.group, key.identifier, entry.status)
-    if source.polled and not source.up:
-        said = f"unknown now; last said: {said}"
+    state = "ready" if entry.ready else "not ready"
+    if not _is_known(source):
+        said, state = f"last said: {said}", "unknown"
     newest = entry.reports[-1] if entry.reports else None
     return _KeyRow(
         source=key.source,
         group=key.group,
         identifier=key.identifier,
-        ready=entry.ready,
+        state=state,
         status=entry.status,
         meaning=said,
         details=entry.details or "",
         since=_moment(entry.changed_at),
         newest=f"{_moment(newest.timestamp)} {newest.log}" if newest else "",
     )
+
+
+def _is_known(source: Source) -> bool:
+    """Whether what is held is what the source says now: it is pushed, or its poll was good."""
+    return not source.polled or source.up
 
 
 def _moment(seconds: float) -> str:

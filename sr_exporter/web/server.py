@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -69,11 +70,16 @@ def listen(address: Address) -> socket.socket:
                 (address.host, address.port), family=family, backlog=_BACKLOG
             )
     except OSError as error:
-        raise ListenError(f"cannot listen on {address}: {error.strerror or error}") from None
+        raise ListenError(f"cannot listen on {address}: {_why(error)}") from None
     # Accepted sockets inherit it. asyncio sets it only where a socket's protocol number is
     # given, which it is not here, and an answer in two writes would wait 40 ms for an ACK.
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return opened
+
+
+def _why(error: OSError) -> str:
+    """Say it in the system's words: Python adds the address, as it writes tuples."""
+    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
 
 
 class WebServer:

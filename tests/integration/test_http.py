@@ -339,6 +339,42 @@ def test_the_page_filters_and_links(app):
     assert gone.status_code == 404
 
 
+def test_the_page_does_not_call_ready_what_it_does_not_know(tmp_path):
+    """Once a source is lost, its identifiers are unknown: none of them green, none counted."""
+    with ReplayMi("3.6") as mi:
+        source = Source("sip-1", mi.url, poll_interval_seconds=0.1, max_share=1.0)
+        running = RunningApp(tmp_path, Config(sources=(source,)), external_url="http://x/sr")
+        with running as app:
+            eventually(lambda: series(app.client.metrics(), "opensips_sr_status", source="sip-1"))
+            page = app.client.session.get(f"{app.base}/sources/sip-1", timeout=5).text
+            assert ">ready</td>" in page
+            assert mi.url in page
+            mi.__exit__(None, None, None)
+            eventually(
+                lambda: 0.0 in series(app.client.metrics(), "opensips_sr_source_up").values()
+            )
+            page = app.client.session.get(f"{app.base}/sources/sip-1", timeout=5).text
+            assert ">ready</td>" not in page
+            assert "NOT READY" not in page
+            assert "19 unknown" in page
+            assert "1 source down" in page
+            assert 'href="/sr/runbooks"' in page
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/sources/nobody", "No source nobody is held"),
+        ("/?group=nothing", "Nothing like that is held now"),
+    ],
+)
+def test_the_page_says_what_is_not_held(app, path, said):
+    """A link to what is gone is 404, and says so."""
+    answer = app.client.session.get(f"{app.base}{path}", timeout=5)
+    assert answer.status_code == 404
+    assert said in answer.text
+
+
 def test_the_runbooks_have_the_anchors_alerts_point_at(app):
     """Each native alert's runbook_url leads somewhere."""
     page = app.client.session.get(f"{app.base}/runbooks", timeout=5).text

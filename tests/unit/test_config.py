@@ -388,15 +388,15 @@ def token(file: str) -> str:
         (mi("http://h/a b"), [f"sources[0].mi: {ASCII}"]),
         (mi("http://hé/"), [f"sources[0].mi: {ASCII}"]),
         ('sources: [{name: a, mi: "http://h/\\n"}]', [f"sources[0].mi: {ASCII}"]),
-        ("sources: [{name: a, mi: 5}]", ["sources[0].mi: must be a URL, not a number (quote it)"]),
+        ("sources: [{name: a, mi: 5}]", ["sources[0].mi: must be a URL, not a number"]),
         # numbers and durations
         (
             source("timeout: 5"),
-            ["sources[0].timeout: must be a duration such as 30s, not a number (quote it)"],
+            ["sources[0].timeout: must be a duration such as 30s, not a number"],
         ),
         (
             source("timeout: true"),
-            ["sources[0].timeout: must be a duration such as 30s, not a boolean (quote it)"],
+            ["sources[0].timeout: must be a duration such as 30s, not a boolean"],
         ),
         (source("timeout: 5 s"), [f'sources[0].timeout: "5 s" {DURATION}']),
         (source("timeout: \u200b"), [f'sources[0].timeout: "\\u200b" {DURATION}']),
@@ -553,7 +553,7 @@ def token(file: str) -> str:
         ),
         (
             hook("url: 'http://h', send: yes"),
-            ["notifiers[0].webhook.send: must be readiness or changes, not a boolean (quote it)"],
+            ["notifiers[0].webhook.send: must be readiness or changes, not a boolean"],
         ),
         (
             hook("send: changes"),

@@ -152,7 +152,7 @@ def test_the_alert_of_a_removed_key_is_the_one_it_had():
     assert gone.generator_url == fired.generator_url
     assert gone.annotations == {
         "summary": "core/main on push is gone",
-        "description": "The identifier is no longer listed.",
+        "description": "The identifier is no longer listed, or was deleted.",
         "runbook_url": "http://sr.example:9797/runbooks#opensipsnotready",
     }
 
@@ -162,12 +162,14 @@ def test_the_alert_of_a_removed_key_is_the_one_it_had():
 )
 def test_the_alert_of_a_source(error, said):
     """A lost source has an alert of its own, known by its name alone."""
-    assert alerts.of_source("sip 1/ü", since=NOW, error=error, links=LINKS) == Alert(
+    assert alerts.of_source(
+        "sip 1/ü", since=NOW, error=error, links=LINKS, address="http://h:8888/mi"
+    ) == Alert(
         labels={"alertname": "OpenSIPSSourceDown", "source": "sip 1/ü", "severity": "critical"},
         annotations={
             "summary": "OpenSIPS sip 1/ü does not answer its Management Interface",
-            "description": "sip 1/ü cannot be polled; what is shown of it is what it last said."
-            + said,
+            "description": "sip 1/ü cannot be polled at http://h:8888/mi; whether its parts are"
+            " ready is not known." + said,
             "runbook_url": "http://sr.example:9797/runbooks#opensipssourcedown",
         },
         starts_at=NOW,
