@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -282,7 +283,8 @@ def _outbox(config: Config, kept: Kept, links: Links) -> Outbox:
         for notifier in config.notifiers
         if isinstance(notifier, Webhook)
     ]
-    return Outbox(edges, links, kept.store_id)
+    run_id = uuid.uuid5(uuid.UUID(kept.store_id), str(uuid.uuid4()))
+    return Outbox(edges, links, run_id)
 
 
 async def _give_up(store: Store, homeless: Sequence[Owed]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import resource
 import signal
 import socket
 import sys
@@ -48,9 +50,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = arguments[0] if arguments else ""
     if command in _NOT_BUILT:
         _fail(EXIT_CONFIG, f"the command {command!r} is not built yet")
-    if command in commands:
-        sys.exit(commands[command](arguments[1:]))
-    sys.exit(_serve(arguments))
+    status = commands[command](arguments[1:]) if command in commands else _serve(arguments)
+    # Everything is kept and closed. A thread that still waits for a peer to answer, or for a
+    # name to resolve, must not hold up the end: the interpreter would wait for it.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _serve(arguments: list[str]) -> int:
@@ -117,6 +122,7 @@ def _run(app: App) -> int:
 
 def _loop(what: Callable[[asyncio.Event], object]) -> int:
     """Run until it ends or a signal asks it to; give the exit status."""
+    _open_files()
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -137,6 +143,12 @@ def _loop(what: Callable[[asyncio.Event], object]) -> int:
     except StoreUnusable as error:
         _fail(EXIT_STORE, str(error))
     return 0
+
+
+def _open_files() -> None:
+    """Allow as many open files as this process may have: each connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _parser(program: str, description: str, *, log_level: str = "info") -> argparse.ArgumentParser:
@@ -202,7 +214,14 @@ def _external_url(text: str) -> str:
         parts = urlsplit(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+    strange = not text.isascii() or not text.isprintable() or " " in text
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or strange
+    ):
         raise argparse.ArgumentTypeError(f"{text!r} is not http(s)://host[:port][/path]")
     return text.rstrip("/")
 

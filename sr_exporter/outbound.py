@@ -15,6 +15,7 @@ import enum
 import socket
 import threading
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -135,9 +136,14 @@ class Outbound:
             OutboundError: with what befell the request.
         """
         if self._running is not None and not self._running.done():
-            raise OutboundError(Failure.TIMEOUT, "the request before is still under way")
+            # It was cancelled, and its thread is on its way out; or it is stuck for good.
+            await asyncio.wait({self._running}, timeout=_GRACE_SECONDS)
+            if not self._running.done():
+                raise OutboundError(Failure.TIMEOUT, "the request before is still under way")
         self._aborted = False
         self._sockets.begin()
+        with self._lock:
+            self._busy, self._abandoned = True, False
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._pool, self._exchange, post, wants_body)
         running.add_done_callback(_retrieve)
@@ -178,6 +184,8 @@ class Outbound:
     def _new_session(self) -> requests.Session:
         session = _Session()
         session.trust_env = False
+        # What a peer wants remembered would make every request to it longer.
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.headers.clear()
         session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
         adapter = _Adapter(self._sockets)

@@ -40,12 +40,15 @@ class OwnState:
     def __init__(self, ingest: Ingest, state: State) -> None:
         self._ingest = ingest
         self._state = state
+        #: The identifiers of sources: their names, made distinct where only case differs.
+        self._names: dict[str, str] = {}
         self._said: dict[tuple[str, str], tuple[int, str | None]] = {}
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def begin(self, sources: Iterable[str], notifiers: Iterable[str]) -> None:
         """Forget the parts that are gone, and say that the exporter runs."""
-        wanted = {("source", fold(name)) for name in sources}
+        self._names = _distinct(sources)
+        wanted = {("source", fold(name)) for name in self._names.values()}
         wanted |= {("notifier", fold(name)) for name in notifiers}
         own = self._state.sources.get(OWN_SOURCE)
         for entry in list(own.entries()) if own else ():
@@ -54,7 +57,7 @@ class OwnState:
                 await self._ingest.observe(Forget(OWN_SOURCE, group, entry.identifier))
         for source in self._state.sources.values():
             if source.polled and not source.heard:
-                self.say("source", source.name, NOT_READY, source.last_error or _UNHEARD)
+                self._say_source(source.name, NOT_READY, source.last_error or _UNHEARD)
         await self._ingest.observe(_statement("core", MAIN, READY, "running"))
 
     def observe(self, outcome: Outcome) -> None:
@@ -63,9 +66,9 @@ class OwnState:
             if not source.polled:
                 continue
             if source.down_since is not None:
-                self.say("source", source.name, NOT_READY, source.last_error)
+                self._say_source(source.name, NOT_READY, source.last_error)
             elif source.heard:
-                self.say("source", source.name, READY, source.last_error)
+                self._say_source(source.name, READY, source.last_error)
 
     def say(self, group: str, identifier: str, status: int, details: str | None) -> None:
         """Say how a part stands, unless it was just said."""
@@ -76,6 +79,9 @@ class OwnState:
         task = asyncio.ensure_future(self._ingest.observe(statement))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _say_source(self, source: str, status: int, details: str | None) -> None:
+        self.say("source", self._names.get(source, source), status, details)
 
     async def watch_store(self, store: Store) -> None:
         """Say how the store stands, for ever."""
@@ -99,18 +105,31 @@ class NotifierTeller:
 
     def accepted(self, notifier: str) -> None:
         self._metrics.delivered(notifier, "accepted")
-        self._own.say("notifier", notifier, READY, None)
 
     def latency(self, notifier: str, seconds: float) -> None:
         self._metrics.latency(notifier, seconds)
 
-    def retried(self, notifier: str, reason: str) -> None:
+    def retried(self, notifier: str) -> None:
         self._metrics.delivered(notifier, "retried")
-        self._own.say("notifier", notifier, NOT_READY, reason)
 
-    def dead(self, notifier: str, reason: str) -> None:
+    def dead(self, notifier: str) -> None:
         self._metrics.delivered(notifier, "dead")
-        self._own.say("notifier", notifier, NOT_READY, reason)
+
+    def stands(self, notifier: str, error: str | None) -> None:
+        self._own.say("notifier", notifier, READY if error is None else NOT_READY, error)
+
+
+def _distinct(sources: Iterable[str]) -> dict[str, str]:
+    """Give each source an identifier: case tells sources apart, and identifiers not."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for source in sources:
+        name, number = source, 2
+        while fold(name) in taken:
+            name, number = f"{source} ({number})", number + 1
+        taken.add(fold(name))
+        names[source] = name
+    return names
 
 
 def _statement(group: str, identifier: str, status: int, details: str | None) -> Statement:

@@ -7,6 +7,7 @@ and 3.6 only the old.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from sr_exporter.model import ListedStatus
 
 T = TypeVar("T")
+
+#: Above this an answer is read on a thread: the loop has others to serve.
+LARGE_BYTES = 256 * 1024
 
 
 class Command(enum.Enum):
@@ -82,6 +86,8 @@ class MiClient:
     ) -> T:
         result = await self._call(command, params)
         try:
+            if len(result) > LARGE_BYTES:
+                return await asyncio.to_thread(read, result)
             return read(result)
         except Undecodable as error:
             raise MiError(PollFailure.MALFORMED, f"{self._name(command)}: {error}") from None

@@ -47,6 +47,7 @@ class Instance:
         *,
         timeout_seconds: float,
         clock: Callable[[], float],
+        on_turn: Callable[[], None],
     ) -> None:
         self._notifier = notifier
         self._url = url.rstrip("/") + "/api/v2/alerts"
@@ -57,7 +58,9 @@ class Instance:
         self._clock = clock
         self._told = 0
         self._attempts = 0
-        self._said: str | None = None
+        #: Why it takes no alerts; None while it does.
+        self.error: str | None = None
+        self._on_turn = on_turn
         self.changed = asyncio.Event()
 
     @property
@@ -113,13 +116,13 @@ class Instance:
         match decision:
             case retry.Retry(delay_seconds=delay, reason=reason):
                 self._tell(reason)
-                self._observer.retried(self._notifier, reason)
+                self._observer.retried(self._notifier)
                 return min(delay, _LONGEST_BACKOFF_SECONDS)
             case retry.Dead(reason=reason):
                 # What was valid in the batch is stored all the same; the rest is not made
                 # valid by sending it again at once. The resend will.
                 self._tell(reason)
-                self._observer.dead(self._notifier, reason)
+                self._observer.dead(self._notifier)
             case retry.Settled():
                 self._tell(None)
                 self._observer.accepted(self._notifier)
@@ -149,7 +152,7 @@ class Instance:
                 await self.changed.wait()
 
     def _tell(self, error: str | None) -> None:
-        if error == self._said:
+        if error == self.error:
             return
         instance = redact_url(self._url)
         if error is None:
@@ -161,7 +164,8 @@ class Instance:
                 instance=instance,
                 error=error,
             )
-        self._said = error
+        self.error = error
+        self._on_turn()
 
 
 class AlertmanagerSender:
@@ -176,6 +180,7 @@ class AlertmanagerSender:
         clock: Callable[[], float],
     ) -> None:
         self.name = config.name
+        self._observer = observer
         self._pool = ThreadPoolExecutor(
             len(config.urls), thread_name_prefix=f"alertmanager-{config.name}"
         )
@@ -188,6 +193,7 @@ class AlertmanagerSender:
                 self._pool,
                 timeout_seconds=config.timeout_seconds,
                 clock=clock,
+                on_turn=self._tell,
             )
             for url in config.urls
         ]
@@ -196,6 +202,12 @@ class AlertmanagerSender:
     def backlog(self) -> int:
         """How many changes the instance that is furthest behind was not told yet."""
         return max(instance.backlog for instance in self._instances)
+
+    def _tell(self) -> None:
+        """Say how the notifier stands: as the worst of its instances."""
+        errors = [instance.error for instance in self._instances if instance.error is not None]
+        said = f"{len(errors)} of {len(self._instances)}: {errors[0]}" if errors else None
+        self._observer.stands(self.name, said)
 
     def wake(self) -> None:
         for instance in self._instances:

@@ -157,7 +157,7 @@ class AlertBook:
         if rule.silent:
             return None
         due = since + rule.for_seconds
-        if due > now and rule.for_seconds:
+        if due > now and rule.for_seconds and who not in self._firing:
             heapq.heappush(self._due, (due, next(self._tie), who))
             return None
         if isinstance(found, Entry):

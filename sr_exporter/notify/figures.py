@@ -14,8 +14,11 @@ class NotifierObserver(Protocol):
     def latency(self, notifier: str, seconds: float) -> None:
         """From a change being seen to its notification being accepted it took so long."""
 
-    def retried(self, notifier: str, reason: str) -> None:
+    def retried(self, notifier: str) -> None:
         """A notification was not accepted, and will be sent again."""
 
-    def dead(self, notifier: str, reason: str) -> None:
+    def dead(self, notifier: str) -> None:
         """A notification was given up."""
+
+    def stands(self, notifier: str, error: str | None) -> None:
+        """It takes notifications again (None), or not; told when that changes."""

@@ -15,6 +15,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from sr_exporter.config.values import Send
 from sr_exporter.model import ChangeKind, Key
 from sr_exporter.notify import alerts, payload, rules
@@ -129,8 +131,9 @@ class Outbox:
 
     notifiers: Sequence[EdgeNotifier]
     links: Links
-    #: Makes delivery ids that no other store makes.
-    store_id: str
+    #: Makes delivery ids that no other store and no other run makes: after a crash the numbers
+    #: of changes that could not be kept are given out again.
+    run_id: uuid.UUID
     queues: dict[str, Queue] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -193,7 +196,7 @@ class Outbox:
             owed = replace(held, body=body)
         else:
             owed = Owed(
-                id=str(uuid.uuid5(uuid.UUID(self.store_id), f"{notifier.name}/{change.seq}")),
+                id=str(uuid.uuid5(self.run_id, f"{notifier.name}/{change.seq}")),
                 seq=change.seq,
                 notifier=notifier.name,
                 subject=edge.subject,
@@ -234,7 +237,7 @@ def _edge(change: Change, outcome: Outcome, links: Links) -> _Edge | None:
     since = change.at if change.not_ready_since is None else change.not_ready_since
     ended = change.kind is ChangeKind.REMOVED or change.ready
     return _Edge(
-        subject=_subject(key),
+        subject=_subject(*key.folded()),
         alert=replace(alert, starts_at=since),
         resolved_at=change.at if ended else None,
         for_seconds=rule.for_seconds,
@@ -264,7 +267,7 @@ def _source_edge(change: Change, outcome: Outcome, links: Links) -> _Edge:
         address=source.address if source else "",
     )
     return _Edge(
-        subject=change.source,
+        subject=_subject(change.source),
         alert=alert,
         resolved_at=None if down else change.at,
         for_seconds=rules.for_source().for_seconds,
@@ -282,5 +285,6 @@ def _reason(change: Change) -> str:
     return "first notification"
 
 
-def _subject(key: Key) -> str:
-    return "\x1f".join(key.folded())
+def _subject(*names: str) -> str:
+    """Write whom a notification is about, so that two are never the same."""
+    return msgspec.json.encode(names).decode()

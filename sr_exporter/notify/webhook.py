@@ -123,17 +123,18 @@ class WebhookSender:
                 await self._keep({owed.id: None})
             case retry.Retry(delay_seconds=delay, reason=reason):
                 self._tell(reason)
-                self._observer.retried(self.name, reason)
+                self._observer.retried(self.name)
                 self._queue.settle(attempt, retry_at=now + delay)
             case retry.Dead(reason=reason):
                 log.error(
                     "notification given up",
                     notifier=self.name,
-                    about="/".join(owed.subject.split("\x1f")),
+                    about=owed.subject,
                     id=owed.id,
                     reason=reason,
                 )
-                self._observer.dead(self.name, reason)
+                self._tell(reason)
+                self._observer.dead(self.name)
                 self._queue.settle(attempt)
                 dead = replace(attempt, standing=Standing.DEAD, reason=reason)
                 await self._keep({owed.id: dead})
@@ -157,6 +158,7 @@ class WebhookSender:
         """Log a failure once, and its end once; not every attempt of a night."""
         if error == self._said:
             return
+        self._observer.stands(self.name, error)
         if error is None:
             log.info("webhook takes notifications", notifier=self.name)
         else:

@@ -49,7 +49,7 @@ class Owed:
     #: The number of the change it tells of: the order of deliveries per key.
     seq: int
     notifier: str
-    #: What must stay in order: the key, folded, or the source alone.
+    #: What must stay in order: a JSON array of the key, folded, or of the source alone.
     subject: str
     standing: Standing
     #: When the change was seen.
@@ -124,7 +124,7 @@ class Batch:
 class Kept:
     """Everything a store holds that a start needs."""
 
-    #: Made once per store; part of every delivery id.
+    #: Made once per store.
     store_id: str
     last_seq: int
     sources: list[SourceRecord]

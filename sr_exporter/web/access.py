@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from sr_exporter.config import Token
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+_FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
+#: What browsers say of a request that is not of a page of ours (Fetch Metadata).
+_FOREIGN_SITES = ("cross-site", "same-site")
 _CLOSED = (
     "writing is open to loopback only until authentication is configured:"
     " set push.tokens in the configuration file"
@@ -93,7 +95,12 @@ class Access:
 
 def is_from_loopback(request: Request) -> bool:
     """Say whether a request was made on this machine, by no proxy and no foreign page."""
-    if request.client is None or any(name in request.headers for name in _FORWARDED):
+    names = request.headers.keys()
+    if request.client is None or any(
+        name in _FORWARDED or name.startswith("x-forwarded-") for name in names
+    ):
+        return False
+    if request.headers.get("sec-fetch-site", "").lower() in _FOREIGN_SITES:
         return False
     if not _is_loopback(request.client.host):
         return False

@@ -57,6 +57,7 @@ class PushRoutes:
 
     async def _push(self, request: Request) -> Response:
         grant = self._access.writer(request)
+        _refuse_query(request, allowed=("source",))
         source = request.query_params.get("source", PUSH_SOURCE)
         if not source:
             raise Refused(400, "source: must not be empty", items=[])
@@ -75,6 +76,7 @@ class PushRoutes:
     async def forget(self, request: Request) -> Response:
         """`DELETE /api/v1/sources/...`: 200, 404 nothing there, 409 not a pushed source."""
         grant = self._access.writer(request)
+        _refuse_query(request, allowed=())
         what = _target(request.scope["raw_path"])
         grant.require([(what.source, what.group or "*")])
         source = self._state.sources.get(what.source)
@@ -87,6 +89,13 @@ class PushRoutes:
         if not removed:
             raise Refused(404, "nothing of that is held")
         return JSONResponse({"removed": removed})
+
+
+def _refuse_query(request: Request, *, allowed: tuple[str, ...]) -> None:
+    """Refuse what a query asks and nobody would do: `?group=x` must not delete everything."""
+    for asked in request.query_params:
+        if asked not in allowed:
+            raise Refused(400, f"the query parameter {asked!r} is not understood here")
 
 
 def _target(raw_path: bytes) -> Forget:

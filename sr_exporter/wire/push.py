@@ -30,6 +30,8 @@ from sr_exporter.wire.text import Undecodable, convert, loads, log, name, text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: After so many wrong items a body is read no further.
+MOST_FAULTS = 100
 EVENT_METHOD = "E_CORE_SR_STATUS_CHANGED"
 #: Times past this are not Unix seconds: some unit is wrong.
 _LATEST = 2.0**40
@@ -92,6 +94,8 @@ def statements(body: bytes, *, source: str = PUSH_SOURCE) -> list[Statement]:
             read.append(_statement(item, source))
         except (ValueError, TypeError) as error:
             faults.append(ItemFault(index, text(str(error))))
+            if len(faults) == MOST_FAULTS:
+                break
     if faults:
         raise PushRefused(_summary(faults), faults)
     return read
@@ -99,6 +103,8 @@ def statements(body: bytes, *, source: str = PUSH_SOURCE) -> list[Statement]:
 
 def _summary(faults: list[ItemFault]) -> str:
     what = "1 item is" if len(faults) == 1 else f"{len(faults)} items are"
+    if len(faults) == MOST_FAULTS:
+        what = f"at least {what}"
     return f"{what} wrong; nothing was taken"
 
 

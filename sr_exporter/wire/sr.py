@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: A listing in which so many items are wrong is no listing; to name them all could cost more
+#: than it is worth to read it.
+MOST_FAULTS = 1000
+
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 _Int32 = Annotated[int, msgspec.Meta(ge=INT32_MIN, le=INT32_MAX)]
 
@@ -128,20 +132,20 @@ def statuses(result: bytes) -> Statuses:
 def _statuses_item_by_item(document: list[Any]) -> Statuses:
     listed: list[ListedStatus] = []
     partial: set[str] = set()
-    faults: list[str] = []
+    faults = _Faults()
     unnamed = False
     for entry in document:
-        group = _convert(entry, _Named, faults.append)
+        group = _convert(entry, _Named, faults.add)
         if group is None:
             unnamed = True
             continue
         for item in group.identifiers:
-            identifier = _convert(item, _Identifier, faults.append)
+            identifier = _convert(item, _Identifier, faults.add)
             if identifier is None:
                 partial.add(fold(name(group.name)))
             else:
                 listed.append(_listed(group.name, identifier))
-    return Statuses(tuple(listed), frozenset(partial), not unnamed, tuple(faults))
+    return Statuses(tuple(listed), frozenset(partial), not unnamed, tuple(faults.found))
 
 
 def reports(result: bytes) -> Reports:
@@ -161,17 +165,17 @@ def reports(result: bytes) -> Reports:
             faults=(),
         )
     listed: list[ListedReports] = []
-    faults: list[str] = []
+    faults = _Faults()
     for entry in _list(result):
-        group = _convert(entry, _Named, faults.append)
+        group = _convert(entry, _Named, faults.add)
         for item in group.identifiers if group else ():
-            identifier = _convert(item, _NamedReports, faults.append)
+            identifier = _convert(item, _NamedReports, faults.add)
             if group is None or identifier is None:
                 continue
-            good = [_convert(report, _Report, faults.append) for report in identifier.reports]
+            good = [_convert(report, _Report, faults.add) for report in identifier.reports]
             ring = _ring([report for report in good if report is not None])
             listed.append(ListedReports(name(group.name), name(identifier.name), ring))
-    return Reports(tuple(listed), tuple(faults))
+    return Reports(tuple(listed), tuple(faults.found))
 
 
 def identifiers(result: bytes) -> Identifiers:
@@ -221,6 +225,20 @@ def uptime(result: bytes) -> float:
     if not found:
         raise Undecodable(f"Up time: {said[:40]!r} begins with no number")
     return float(found[1])
+
+
+class _Faults:
+    """What is left out of a listing, and why: up to a limit."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def add(self, fault: str) -> None:
+        self.found.append(fault)
+        if len(self.found) > MOST_FAULTS:
+            raise Undecodable(
+                f"more than {MOST_FAULTS} items are wrong; the first: {self.found[0]}"
+            )
 
 
 def _listed(group: str, item: _Identifier) -> ListedStatus:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -187,6 +190,45 @@ def test_sigterm_stops_cleanly_and_a_restart_goes_on(tmp_path):
         second.wait_ready()
         found = second.client.metrics()
         assert list(series(found, "opensips_sr_status", group="g").values()) == [-7]
+
+
+def test_a_trickling_receiver_does_not_hold_up_the_stop(tmp_path, figure):
+    """SIGTERM ends it in bounded time, whatever a peer does; what is owed stays owed."""
+    config = tmp_path / "sr.yml"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        over = threading.Event()
+
+        def trickle() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while not over.wait(0.1):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        config.write_text(
+            f"notifiers: [{{name: hook, webhook: {{url: 'http://127.0.0.1:{port}/x',"
+            " timeout: 2m}}]\n"
+        )
+        with Command(f"--storage.path={tmp_path / 'd'}", f"--config.file={config}") as running:
+            running.wait_ready()
+            assert running.client.push({"group": "g", "status": -1}).status_code == 200
+            eventually(
+                lambda: running.client.metrics()[
+                    "sr_exporter_notifier_backlog", (("notifier", "hook"),)
+                ]
+            )
+            began = time.monotonic()
+            running.signal(signal.SIGTERM)
+            assert running.wait(30) == 0
+            took = time.monotonic() - began
+        over.set()
+        thread.join(10)
+    figure(f"SIGTERM while a webhook receiver trickles: exit 0 after {took:.1f} s")
+    assert took < 12
+    assert "stopping with notifications owed" in running.said
 
 
 def test_the_readme_begins_with_the_commands_that_are_tested():

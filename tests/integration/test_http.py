@@ -101,6 +101,20 @@ def test_a_body_over_the_limit_is_413(tmp_path):
         assert found["sr_exporter_push_requests_total", (("code", "413"),)] == 2
 
 
+def test_sources_that_differ_in_case_have_own_identifiers_of_their_own(tmp_path):
+    """Identifiers ignore case and sources do not: what is said of one is not said of the other."""
+    with ReplayMi("3.6") as mi:
+        dead = f"http://127.0.0.1:{free_port()}/mi"
+        sources = (Source("SIP", dead), Source("sip", mi.url, poll_interval_seconds=0.1))
+        with RunningApp(tmp_path, Config(sources=sources)) as app:
+
+            def own() -> dict[str, float]:
+                found = series(app.client.metrics(), "opensips_sr_status", group="source")
+                return {dict(key)["identifier"]: value for key, value in found.items()}
+
+            eventually(lambda: own() == {"SIP": -1, "sip (2)": 1})
+
+
 def test_a_full_house_takes_no_new_key_and_keeps_the_old(tmp_path):
     """limits.identifiers refuses what is new, by name, and nothing of that push is taken."""
     # The exporter's own core and store are two identifiers.
@@ -196,6 +210,16 @@ def test_delete_forgets_what_was_pushed(app):
     assert not series(app.client.metrics(), "opensips_sr_status", source="del/me")
 
 
+def test_a_query_that_is_not_understood_removes_nothing(app):
+    """`?group=g` on a delete is a mistake, and must not cost the whole source."""
+    app.client.push({"source": "query", "group": "a", "status": 1})
+    refused = app.client.delete("query?group=b")
+    assert refused.status_code == 400
+    assert "'group' is not understood" in refused.json()["error"]
+    assert _post(app, b"[]", "?sorce=x").status_code == 400
+    assert app.client.delete("query").json() == {"removed": 1}
+
+
 def test_a_removed_key_that_returns_starts_at_0(app):
     """Counters of a key that was removed begin anew."""
     for status in (1, -1, 1):
@@ -243,6 +267,8 @@ def test_a_polled_source_is_neither_pushed_nor_deleted(tmp_path):
         {"Forwarded": "for=127.0.0.1"},
         {"X-Real-IP": "127.0.0.1"},
         {"Via": "1.1 proxy"},
+        {"X-Forwarded-Proto": "https"},
+        {"Sec-Fetch-Site": "cross-site"},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://evil.example:{port}", "Host": "evil.example:{port}"},

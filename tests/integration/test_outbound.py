@@ -595,3 +595,56 @@ def test_mi_answers_are_bounded(peers, pool, monkeypatch):
     with pytest.raises(MiError) as caught:
         asked(pool, peers(trickles(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 600)))
     assert caught.value.reason is PollFailure.TOO_BIG
+
+
+def test_cookies_are_not_sent_back(peers, pool):
+    """A peer cannot make our next request to it longer."""
+    wants = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=%s\r\nContent-Length: 4\r\n\r\nfine" % (b"x" * 2000)
+    peer = peers(says(wants, wants))
+
+    async def twice() -> None:
+        outbound = Outbound(pool)
+        for _ in range(2):
+            await outbound.post(to(peer), wants_body=lambda _: True)
+            outbound.hang_up()
+
+    asyncio.run(twice())
+    first, second = peer.requests
+    assert len(first) == len(second)
+    assert b"cookie" not in second.lower()
+
+
+def test_hanging_up_while_a_peer_trickles_frees_the_thread(peers, pool):
+    """Cancelled and hung up at once, in whatever order: nobody waits for such a peer."""
+    peer = peers(trickles(b"HTTP/1.1 200 OK\r\n", b"x"))
+
+    async def leave() -> None:
+        outbound = Outbound(pool)
+        task = asyncio.create_task(outbound.post(to(peer), wants_body=lambda _: True))
+        while not peer.requests:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        outbound.hang_up()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(leave())
+    assert thread_is_free(pool)
+
+
+def test_a_request_after_a_cancelled_one_is_sent(peers, pool):
+    """The last round at a stop follows a request that was cancelled a moment ago."""
+    slow = peers(trickles(b"HTTP/1.1 200 OK\r\n", b"x"))
+    good = peers(says(OK))
+
+    async def again() -> Answer:
+        outbound = Outbound(pool)
+        task = asyncio.create_task(outbound.post(to(slow), wants_body=lambda _: True))
+        while not slow.requests:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        answer = await outbound.post(to(good), wants_body=lambda _: True)
+        outbound.hang_up()
+        return answer
+
+    assert asyncio.run(again()).body == b"fine"

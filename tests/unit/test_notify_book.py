@@ -527,3 +527,15 @@ def test_waiting_for_a_for_ends_with_it(pushes):
     b.later(30)
     assert b.firing() == ["uac_registrant"]
     assert b.book.next_due() is None
+
+
+def test_a_clock_that_steps_back_ends_no_alert():
+    """What fires goes on firing, though its `for` seems to begin only now."""
+    b = Bench()
+    b.configure()
+    b.fail()
+    b.later(31.0)
+    assert b.firing() == ["sip-1"]
+    b.later(-3600.0)
+    b.fail("no route to host")
+    assert b.firing() == ["sip-1"]

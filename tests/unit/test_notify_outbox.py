@@ -32,7 +32,7 @@ from sr_exporter.store.contract import Owed, Standing
 if TYPE_CHECKING:
     from sr_exporter.model import Observation
 
-STORE = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+RUN = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 LINKS = Links("http://sr")
 
 
@@ -47,7 +47,7 @@ class Bench:
         self.rows: dict[str, Owed] = {}
 
     def an_outbox(self) -> Outbox:
-        return Outbox([EdgeNotifier(send.value, send) for send in self.sends], LINKS, STORE)
+        return Outbox([EdgeNotifier(send.value, send) for send in self.sends], LINKS, RUN)
 
     def queue(self, send: Send = Send.CHANGES) -> Queue:
         return self.outbox.queues[send.value]
@@ -183,7 +183,7 @@ def test_every_notifier_has_a_row_of_its_own():
 def test_without_notifiers_nothing_is_owed():
     """Planning costs nothing then."""
     state = State()
-    outbox = Outbox([], LINKS, STORE)
+    outbox = Outbox([], LINKS, RUN)
     assert outbox.plan(state.apply(Statement("push", "g", status=-1), 1.0), 1.0) == {}
 
 
@@ -446,7 +446,7 @@ def test_delivery_ids_are_the_same_for_the_same_change():
     assert seen[0] == seen[1]
     assert len(set(seen[0])) == 2
     assert all(uuid.UUID(one).version == 5 for one in seen[0])
-    other = Outbox([EdgeNotifier("changes", Send.CHANGES)], LINKS, str(uuid.uuid4()))
+    other = Outbox([EdgeNotifier("changes", Send.CHANGES)], LINKS, uuid.uuid4())
     state = State(last_seq=1)
     writes = other.plan(state.apply(Statement("push", "g", status=-1), 1.0), 1.0)
     assert not writes.keys() & set(seen[0])
@@ -552,5 +552,25 @@ def test_deliveries_are_in_order_whatever_befalls_them(taken_steps):
         assert seqs == sorted(set(seqs))
     for source in b.state.sources.values():
         for entry in source.entries():
-            rows = delivered.get("\x1f".join(entry.key.folded()), [])
+            rows = delivered.get(json.dumps(entry.key.folded(), separators=(",", ":")), [])
             assert entry.ready == (not rows or told(rows[-1])[0] == "resolved")
+
+
+def test_names_with_separators_are_two_subjects():
+    """Whatever stands in a name, the recovery of one key withdraws nothing of another."""
+    b = Bench()
+    b.push(-1, "a", identifier="b\x1fc")
+    b.push(-1, "a\x1fb", identifier="c")
+    assert len({owed.subject for owed in b.rows.values()}) == 2
+
+
+def test_another_run_makes_other_ids():
+    """A change's number may be given out again after a crash; its deliveries' ids are not."""
+    ids = []
+    for run in (uuid.UUID(int=1), uuid.UUID(int=2)):
+        state = State()
+        outbox = Outbox([EdgeNotifier("changes", Send.CHANGES)], LINKS, run)
+        outcome = state.apply(Statement("push", "g", "i", -1), 0.0)
+        (row,) = outbox.plan(outcome, 0.0)
+        ids.append(row)
+    assert ids[0] != ids[1]

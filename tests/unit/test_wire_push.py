@@ -418,3 +418,12 @@ def test_arbitrary_json_is_refused_at_worst(shape, documents):
         for document in documents
     ]
     feed(b"[" + b",".join(lines) + b"]" if shape == "array" else b"\n".join(lines))
+
+
+@pytest.mark.parametrize("body", [b"[" + b"{}," * 50_000 + b"{}]", b"{}\n" * 50_000])
+def test_a_body_of_nothing_but_faults_is_read_no_further(body):
+    """A hundred wrong items are named; the answer does not grow with the body."""
+    with pytest.raises(PushRefused) as refused:
+        statements(body)
+    assert refused.value.error == "at least 100 items are wrong; nothing was taken"
+    assert [item.index for item in refused.value.items] == list(range(100))

@@ -529,3 +529,11 @@ def test_replaced_values_are_undecodable_at_worst(body, place, value, inside):
         container[key] = value
     feed(as_json(document))
     feed_result(as_json(document.get("result")) if isinstance(document, dict) else b"")
+
+
+def test_a_listing_of_nothing_but_faults_is_given_up():
+    """Naming a million wrong items would cost more than the listing is worth."""
+    with pytest.raises(Undecodable, match="more than 1000 items are wrong"):
+        sr.statuses(b"[" + b"{}," * 200_000 + b"{}]")
+    with pytest.raises(Undecodable, match="more than 1000 items are wrong"):
+        sr.reports(b"[" + b"{}," * 200_000 + b"{}]")
