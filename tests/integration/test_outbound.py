@@ -18,6 +18,7 @@ from sr_exporter.errors import MiError
 from sr_exporter.mi.http import HttpTransport
 from sr_exporter.model import PollFailure
 from sr_exporter.outbound import Answer, Failure, Outbound, OutboundError, Post
+from tests.harness import eventually
 from tests.recorded_mi import RECORDINGS, TIMEOUT, Exchange
 
 if TYPE_CHECKING:
@@ -621,8 +622,7 @@ def test_hanging_up_while_a_peer_trickles_frees_the_thread(peers, pool):
     async def leave() -> None:
         outbound = Outbound(pool)
         task = asyncio.create_task(outbound.post(to(peer), wants_body=lambda _: True))
-        while not peer.requests:
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(eventually, lambda: peer.requests)
         task.cancel()
         outbound.hang_up()
         await asyncio.gather(task, return_exceptions=True)
@@ -639,8 +639,7 @@ def test_a_request_after_a_cancelled_one_is_sent(peers, pool):
     async def again() -> Answer:
         outbound = Outbound(pool)
         task = asyncio.create_task(outbound.post(to(slow), wants_body=lambda _: True))
-        while not slow.requests:
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(eventually, lambda: slow.requests)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         answer = await outbound.post(to(good), wants_body=lambda _: True)
