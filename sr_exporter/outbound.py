@@ -146,7 +146,7 @@ class Outbound:
             self._busy, self._abandoned = True, False
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._pool, self._exchange, post, wants_body)
-        running.add_done_callback(_retrieve)
+        running.add_done_callback(self._ended)
         self._running = running
         deadline = loop.call_later(post.timeout_seconds, self._abort)
         try:
@@ -166,6 +166,13 @@ class Outbound:
             self._abandoned = self._busy
             if not self._busy:
                 self._let_go()
+
+    def _ended(self, running: asyncio.Future[Answer]) -> None:
+        """Look at the outcome even when nobody waits for it any more."""
+        if running.cancelled():
+            self._done()  # its thread never began: the pool was shut down
+        else:
+            running.exception()
 
     def _done(self) -> None:
         with self._lock:
@@ -244,12 +251,6 @@ def _read(response: requests.Response, limit: int) -> bytes:
             raise OutboundError(Failure.TOO_BIG, f"the answer is longer than {limit} bytes")
         taken.append(chunk)
     return b"".join(taken)
-
-
-def _retrieve(future: asyncio.Future[Answer]) -> None:
-    """Look at the outcome even when nobody waits for it any more."""
-    if not future.cancelled():
-        future.exception()
 
 
 def _causes(error: BaseException) -> list[BaseException]:

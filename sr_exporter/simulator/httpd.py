@@ -12,6 +12,7 @@ Recorded from 3.6, 4.0 and 4.1-dev, over libmicrohttpd 0.9.75. What a client has
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -61,7 +62,8 @@ class MiHttpd:
         self._buf_size = buf_size
         self._clock = clock
         self._on_request = on_request
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._accepting: set[asyncio.Task[object]] = set()
         self._reserved: socket.socket | None = None
         self._connections: set[_Connection] = set()
         self._idle = asyncio.Event()
@@ -73,25 +75,26 @@ class MiHttpd:
 
     @property
     def listening(self) -> bool:
-        return self._server is not None
+        return self._listener is not None
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is taken."""
-        listener = self._reserved or self._bind()
+        self._listener = self._reserved or self._bind()
         self._reserved = None
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Connection(self), sock=listener
-        )
+        self._listener.listen(128)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def stop(self, *, keep_port: bool = False) -> None:
         """Refuse connections, and cut those that are open, hanging or not."""
-        if self._server is not None:
-            server, self._server = self._server, None
-            server.close()
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+            if self._accepting:
+                await asyncio.wait(self._accepting)
             for connection in tuple(self._connections):
                 connection.abort()
             await self._idle.wait()
-            await server.wait_closed()
         if self._reserved is not None:
             self._reserved.close()
             self._reserved = None
@@ -110,9 +113,24 @@ class MiHttpd:
     ) -> None:
         await self.stop()
 
+    def _accept(self, listener: socket.socket) -> None:
+        """Accept by hand: an asyncio server that is closed as it accepts leaves that client
+        without an answer and without an end.
+        """
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            accepted, _ = listener.accept()
+            accepted.setblocking(False)
+            made = asyncio.get_running_loop().connect_accepted_socket(
+                lambda: _Connection(self), accepted
+            )
+            task: asyncio.Task[object] = asyncio.ensure_future(made)
+            self._accepting.add(task)
+            task.add_done_callback(self._accepting.discard)
+
     def _bind(self) -> socket.socket:
         """Take the port. Bound and not listening, it refuses, and nobody else is given it."""
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setblocking(False)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((self.host, self.port))

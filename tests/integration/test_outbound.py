@@ -647,3 +647,28 @@ def test_a_request_after_a_cancelled_one_is_sent(peers, pool):
         return answer
 
     assert asyncio.run(again()).body == b"fine"
+
+
+def test_a_request_that_never_began_leaves_no_connection_behind(peers):
+    """A pool shut down at a stop drops what waits in it; its connection is closed all the same."""
+    peer = peers(says(OK))
+    release = threading.Event()
+    pool = ThreadPoolExecutor(1)
+
+    async def leave() -> None:
+        outbound = Outbound(pool)
+        await outbound.post(to(peer), wants_body=lambda _: True)
+        pool.submit(release.wait, 10)
+        task = asyncio.create_task(outbound.post(to(peer), wants_body=lambda _: True))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        outbound.hang_up()
+        pool.shutdown(wait=False, cancel_futures=True)
+        assert await asyncio.to_thread(peer.hung_up.wait, 5)
+
+    try:
+        asyncio.run(leave())
+    finally:
+        release.set()
+        pool.shutdown()
