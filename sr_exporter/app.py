@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 import uuid
@@ -17,6 +18,7 @@ import structlog
 
 from sr_exporter import __version__
 from sr_exporter.config import Alertmanager, Webhook
+from sr_exporter.errors import NotKept
 from sr_exporter.ingest import Ingest
 from sr_exporter.metrics.own import OwnMetrics
 from sr_exporter.metrics.scrape import Exposition
@@ -296,7 +298,9 @@ async def _give_up(store: Store, homeless: Sequence[Owed]) -> None:
         count = sum(owed.notifier == name for owed in homeless)
         log.warning("notifications given up", notifier=name, count=count, reason=reason)
     dead = {owed.id: replace(owed, standing=Standing.DEAD, reason=reason) for owed in homeless}
-    await store.commit(Batch(outbox=dict(dead)))
+    # What cannot be noted now is found, and given up, again at the next start.
+    with contextlib.suppress(NotKept):
+        await store.commit(Batch(outbox=dict(dead)))
 
 
 async def _refuse(ingest: Ingest) -> None:
