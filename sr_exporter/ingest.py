@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 #: The longest time between two looks at what is due: our clock may have jumped.
 LONGEST_WAIT_SECONDS = 10.0
+#: How many refused items of a push are named: the answer must not grow with the body.
+MOST_FAULTS = 100
 
 
 class Planner(Protocol):
@@ -95,7 +97,7 @@ class Ingest:
             raise NotKept(error)
         if faults := self._state.faults(statements, self._clock()):
             wrong = f"{len(faults)} of {len(statements)} items are refused; nothing was taken"
-            raise PushRefused(wrong, [ItemFault(*fault) for fault in faults])
+            raise PushRefused(wrong, [ItemFault(*fault) for fault in faults[:MOST_FAULTS]])
         outcomes, batch = self._apply(statements)
         await self._keep(batch)
         return sum(outcome.altered() for outcome in outcomes)
