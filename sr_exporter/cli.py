@@ -19,7 +19,7 @@ import uvloop
 
 from sr_exporter import __version__, config, demo
 from sr_exporter.app import App, Options
-from sr_exporter.errors import ConfigError, ListenError, StoreUnusable
+from sr_exporter.errors import ConfigError, ListenError, StoreFault, StoreUnusable
 from sr_exporter.logs import LEVELS, LogFormat, set_up
 from sr_exporter.web.server import Address, parse_address
 
@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-EXIT_LISTEN, EXIT_CONFIG, EXIT_STORE = 1, 2, 3
+EXIT_LISTEN, EXIT_CONFIG = 1, 2
+EXIT_STORE = {
+    StoreFault.UNUSABLE: 3,
+    StoreFault.TRUNCATED: 4,
+    StoreFault.GARBLED: 5,
+    StoreFault.NEWER: 6,
+}
 DEFAULT_ADDRESS = Address("", 9797)
 #: What the design names and this version does not have yet.
 _NOT_BUILT = ("check", "push", "mi", "rules", "notifications")
@@ -39,7 +45,8 @@ commands:
   sr-exporter demo      run it with simulated OpenSIPS servers, no set-up
 
 exit status: 0 stopped as asked, 1 cannot listen, 2 wrong command line or
-configuration, 3 the store cannot be used
+configuration, 3 the store cannot be used, 4 it is truncated, 5 it is damaged
+or no store of sr-exporter, 6 a newer sr-exporter wrote it
 """
 
 
@@ -91,8 +98,10 @@ def _serve(arguments: list[str]) -> int:
         storage_path=given.storage_path,
         external_url=given.external_url or _own_url(addresses[0]),
         config=read,
+        read_config=lambda: config.load(given.config_file),
     )
-    return _run(App(options))
+    app = App(options)
+    return _loop(app.run, on_hangup=app.reload)
 
 
 def _demo(arguments: list[str]) -> int:
@@ -112,15 +121,13 @@ def _demo(arguments: list[str]) -> int:
                 storage_path=Path(folder),
                 external_url=given.external_url or _own_url(addresses[0]),
                 stop=stop,
-            )
+            ),
+            # The terminal is gone, or somebody takes this for the exporter: it goes on.
+            on_hangup=lambda: log.warning("the demo has no configuration to reload"),
         )
 
 
-def _run(app: App) -> int:
-    return _loop(app.run)
-
-
-def _loop(what: Callable[[asyncio.Event], object]) -> int:
+def _loop(what: Callable[[asyncio.Event], object], *, on_hangup: Callable[[], None]) -> int:
     """Run until it ends or a signal asks it to; give the exit status."""
     _open_files()
 
@@ -129,8 +136,7 @@ def _loop(what: Callable[[asyncio.Event], object]) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        # Its default would end the exporter, where an operator wants the file read again.
-        loop.add_signal_handler(signal.SIGHUP, log.warning, "reload is not built yet: restart")
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
         running = what(stop)
         if asyncio.iscoroutine(running):
             await running
@@ -141,7 +147,7 @@ def _loop(what: Callable[[asyncio.Event], object]) -> int:
     except ListenError as error:
         _fail(EXIT_LISTEN, f"{error}; --web.listen-address names another")
     except StoreUnusable as error:
-        _fail(EXIT_STORE, str(error))
+        _fail(EXIT_STORE[error.fault], str(error))
     return 0
 
 

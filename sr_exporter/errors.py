@@ -4,14 +4,16 @@ SrExporterError
 ├── ConfigError      the operator mends the file; exit 2
 ├── ListenError      the operator names another address; exit 1
 ├── StoreError
-│   ├── StoreUnusable  the store cannot be opened; nothing is touched; exit 3
+│   ├── StoreUnusable  the store cannot be used; nothing is touched; exit 3 to 6, by its fault
 │   └── NotKept        a commit failed; the store goes on trying
 ├── PushRefused      the pusher mends the body; 400
+├── NotReloaded      a reload did not happen, through no fault of the file
 └── MiError          a source could not be asked; counted by its reason, asked again later
 """
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,8 +54,23 @@ class StoreError(SrExporterError):
     pass
 
 
+class StoreFault(enum.StrEnum):
+    """Why a store is refused, cut by what the operator does next."""
+
+    #: Something around it is in the way: permissions, locks, another process.
+    UNUSABLE = "unusable"
+    #: A part of it is missing.
+    TRUNCATED = "truncated"
+    #: It is damaged, or somebody else's.
+    GARBLED = "garbled"
+    #: A newer sr-exporter wrote it.
+    NEWER = "newer"
+
+
 class StoreUnusable(StoreError):  # noqa: N818 - named for what befell the caller
-    pass
+    def __init__(self, fault: StoreFault, message: str) -> None:
+        self.fault = fault
+        super().__init__(message)
 
 
 class NotKept(StoreError):  # noqa: N818
@@ -74,6 +91,10 @@ class PushRefused(SrExporterError):  # noqa: N818
         self.error = error
         self.items = tuple(items)
         super().__init__(error)
+
+
+class NotReloaded(SrExporterError):  # noqa: N818
+    pass
 
 
 class MiError(SrExporterError):

@@ -135,6 +135,7 @@ class Source:
 
     __slots__ = (
         "address",
+        "begun",
         "changes_missed_total",
         "down_since",
         "groups",
@@ -163,6 +164,9 @@ class Source:
         self.transport = "push"
         #: Where it is asked; not kept, the configuration knows.
         self.address = ""
+        #: `State.revision` at which it became a polled source: an answer to a question from
+        #: before that is of another life.
+        self.begun = 0
         self.last_seen: float | None = None
         self.start_time: float | None = None
         self.uptime_seconds: float | None = None

@@ -60,6 +60,7 @@ class Ingest:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._last: asyncio.Future[None] | None = None
         #: False once the store must be left alone: pushes are refused.
         self.open = True
 
@@ -124,6 +125,14 @@ class Ingest:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def kept(self, within_seconds: float) -> None:
+        """Wait until all that is applied by now is kept, or cannot be, or time is up.
+
+        What is shown and then lost to a `kill -9` would be a counter that fell.
+        """
+        if self._last is not None and not self._last.done():
+            await asyncio.wait({self._last}, timeout=within_seconds)
+
     async def settle(self) -> None:
         """Wait for what `advance` began; stop looking at the clock."""
         self.open = False
@@ -155,7 +164,7 @@ class Ingest:
         if not batch:
             return _nothing()
         owed = list(batch.outbox)
-        kept = self._store.commit(batch)
+        kept = self._last = self._store.commit(batch)
         if owed:
             kept.add_done_callback(lambda _: self._planner.kept(owed))
         return asyncio.shield(kept)
@@ -199,5 +208,6 @@ def _gather(batch: Batch, outcome: Outcome) -> None:
         sources={name: source.record() for name, source in outcome.sources.items()},
         sources_removed=dict(outcome.sources_removed),
         changes=outcome.changes,
+        tombstones=outcome.tombstones,
     )
     batch.merge(later)

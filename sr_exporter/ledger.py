@@ -10,7 +10,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from sr_exporter.held import Entry, Group, Source
-from sr_exporter.model import Change, ChangeKind, Kind, fold
+from sr_exporter.model import TOMBSTONE_SECONDS, TOMBSTONES, Change, ChangeKind, Kind, fold
 
 if TYPE_CHECKING:
     from sr_exporter.model import Key, ListedStatus
@@ -35,6 +35,8 @@ class Ledger:
         self.identifiers = 0
         #: Every entry that is not ready: alerts cost what is wrong, not what exists.
         self.not_ready: dict[Entry, None] = {}
+        #: When keys that are held no more were removed, by folded key, in order of removal.
+        self.tombstones: dict[Key, float] = {}
         self._due: list[tuple[float, int, Entry | Source]] = []
         self._due_limit = _DUE_ROOM
         self._tie = itertools.count()
@@ -60,6 +62,8 @@ class Ledger:
         entry.changed_at = entry.ready_changed_at = entry.stated_at = at
         entry.early = source.polled and not item.ready
         self.hold(entry)
+        if self.tombstones.pop(entry.key.folded(), None) is not None:
+            out.tombstones[entry.key.folded()] = None
         self._log_entry(out, ChangeKind.APPEARED, entry, at)
         out.keep(entry)
         return entry
@@ -126,10 +130,23 @@ class Ledger:
             gone=True,
         )
         out.drop(entry)
+        self._bury(out, entry, at)
         if not group.entries:
             del group.source.groups[fold(group.name)]
             if not group.source.groups and not group.source.polled:
                 self._drop_source(out, group.source)
+
+    def _bury(self, out: Outcome, entry: Entry, at: float) -> None:
+        """Remember when a key was removed: nothing older may bring it back."""
+        key, gone_at = entry.key.folded(), max(at, entry.stated_at)
+        self.tombstones[key] = out.tombstones[key] = gone_at
+        while (
+            len(self.tombstones) > TOMBSTONES
+            or next(iter(self.tombstones.values())) < at - TOMBSTONE_SECONDS
+        ):
+            forgotten = next(iter(self.tombstones))
+            del self.tombstones[forgotten]
+            out.tombstones.pop(forgotten, None)
 
     def remove_source(self, out: Outcome, source: Source, at: float) -> None:
         for entry in list(source.entries()):

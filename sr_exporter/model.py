@@ -24,6 +24,10 @@ RESERVED_SOURCES = frozenset({PUSH_SOURCE, OWN_SOURCE})
 INT32_MIN = -(2**31)
 INT32_MAX = 2**31 - 1
 
+#: For how long, and for how many keys at most, it is remembered when a key was removed.
+TOMBSTONE_SECONDS = 86_400.0
+TOMBSTONES = 100_000
+
 #: How many reports a pushed key keeps: the depth of OpenSIPS' script groups.
 PUSHED_RING = 50
 #: How many reports any key keeps at most: OpenSIPS' deepest ring (facts, section 5).
@@ -196,9 +200,10 @@ class PolledSource:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """These, and no others, are the polled sources."""
+    """These, and no others, are the polled sources; and how many keys may be held."""
 
     sources: tuple[PolledSource, ...]
+    limit_identifiers: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,19 @@ class Outbound:
             if not self._busy:
                 self._let_go()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is with a request, though it may be cancelled."""
+        return self._running is not None and not self._running.done()
+
+    async def gone(self) -> None:
+        """Wait until the request under way, which was cancelled, has let go of its connection.
+
+        Its socket is shut down; what can still take time is connecting, up to its time-out.
+        """
+        if self._running is not None and self.busy:
+            await asyncio.wait({self._running})
+
     def _ended(self, running: asyncio.Future[Answer]) -> None:
         """Look at the outcome even when nobody waits for it any more."""
         if running.cancelled():

@@ -16,7 +16,7 @@ _ALTERING = frozenset({ChangeKind.APPEARED, ChangeKind.STATUS, ChangeKind.DETAIL
 class Outcome:
     """The effects of one `State.apply`; a key or source is in one of its two places only."""
 
-    __slots__ = ("changes", "entries", "removed", "sources", "sources_removed")
+    __slots__ = ("changes", "entries", "removed", "sources", "sources_removed", "tombstones")
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
@@ -25,6 +25,8 @@ class Outcome:
         self.removed: dict[Key, None] = {}
         self.sources: dict[str, Source] = {}
         self.sources_removed: dict[str, None] = {}
+        #: When keys were removed, by folded key; None where that no longer matters.
+        self.tombstones: dict[Key, float | None] = {}
 
     def keep(self, entry: Entry) -> None:
         key = entry.key

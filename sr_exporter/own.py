@@ -20,10 +20,12 @@ from sr_exporter.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from sr_exporter.held import Source
     from sr_exporter.ingest import Ingest
     from sr_exporter.metrics.own import OwnMetrics
+    from sr_exporter.model import Observation
     from sr_exporter.outcome import Outcome
     from sr_exporter.state import State
     from sr_exporter.store.contract import Store
@@ -45,8 +47,8 @@ class OwnState:
         self._said: dict[tuple[str, str], tuple[int, str | None]] = {}
         self._tasks: set[asyncio.Task[object]] = set()
 
-    async def begin(self, sources: Iterable[str], notifiers: Iterable[str]) -> None:
-        """Forget the parts that are gone, and say that the exporter runs."""
+    def configure(self, sources: Iterable[str], notifiers: Iterable[str]) -> None:
+        """Speak of these parts from now on, and forget those that are gone."""
         self._names = _distinct(sources)
         wanted = {("source", fold(name)) for name in self._names.values()}
         wanted |= {("notifier", fold(name)) for name in notifiers}
@@ -54,29 +56,41 @@ class OwnState:
         for entry in list(own.entries()) if own else ():
             group = fold(entry.group.name)
             if group in ("source", "notifier") and (group, fold(entry.identifier)) not in wanted:
-                await self._ingest.observe(Forget(OWN_SOURCE, group, entry.identifier))
+                self._forget(group, entry.identifier)
         for source in self._state.sources.values():
             if source.polled and not source.heard:
                 self._say_source(source.name, NOT_READY, source.last_error or _UNHEARD)
-        await self._ingest.observe(_statement("core", MAIN, READY, "running"))
+            else:
+                self._follow(source)
+        self.say("core", MAIN, READY, "running")
 
     def observe(self, outcome: Outcome) -> None:
         """Follow the polled sources."""
         for source in outcome.sources.values():
-            if not source.polled:
-                continue
-            if source.down_since is not None:
-                self._say_source(source.name, NOT_READY, source.last_error)
-            elif source.heard:
-                self._say_source(source.name, READY, source.last_error)
+            self._follow(source)
+
+    def _follow(self, source: Source) -> None:
+        if source.polled and source.down_since is not None:
+            self._say_source(source.name, NOT_READY, source.last_error)
+        elif source.polled and source.heard:
+            self._say_source(source.name, READY, source.last_error)
 
     def say(self, group: str, identifier: str, status: int, details: str | None) -> None:
         """Say how a part stands, unless it was just said."""
         if self._said.get((group, identifier)) == (status, details):
             return
         self._said[group, identifier] = (status, details)
-        statement = _statement(group, identifier, status, details)
-        task = asyncio.ensure_future(self._ingest.observe(statement))
+        self._observe(_statement(group, identifier, status, details))
+
+    def _forget(self, group: str, identifier: str) -> None:
+        for said in list(self._said):
+            if said[0] == group and fold(said[1]) == fold(identifier):
+                del self._said[said]
+        self._observe(Forget(OWN_SOURCE, group, identifier))
+
+    def _observe(self, observation: Observation) -> None:
+        # Not at once: it may be an outcome that is spoken of, and its batch goes first.
+        task = asyncio.ensure_future(self._ingest.observe(observation))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -102,6 +116,13 @@ class NotifierTeller:
     def __init__(self, metrics: OwnMetrics, own: OwnState) -> None:
         self._metrics = metrics
         self._own = own
+
+    def joined(self, notifier: str, backlog: Callable[[], int]) -> None:
+        self._metrics.add_notifier(notifier, backlog)
+        self._own.say("notifier", notifier, READY, None)
+
+    def left(self, notifier: str) -> None:
+        self._metrics.remove_notifier(notifier)
 
     def accepted(self, notifier: str) -> None:
         self._metrics.delivered(notifier, "accepted")

@@ -12,6 +12,9 @@ Rules that bind here (numbers as in the design):
 13. A source's start time moves only when its up time fell, or differs by more than 5 s.
 14. Pushed state can expire.
 
+What was removed is not revived by anything older, also not after a restart: it is remembered when
+it was removed, for a day.
+
 Which of two moments is later is told by `revision`, which every `apply` raises, never by a
 clock, which may jump.
 """
@@ -26,6 +29,7 @@ from sr_exporter.ledger import Ledger
 from sr_exporter.model import (
     OWN_SOURCE,
     PUSHED_RING,
+    TOMBSTONE_SECONDS,
     ChangeKind,
     Configured,
     Forget,
@@ -47,7 +51,7 @@ from sr_exporter.outcome import Outcome
 from sr_exporter.rings import continues
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sr_exporter.model import KeyRecord, Observation, PollFailure, SourceRecord
 
@@ -62,7 +66,11 @@ class State(Ledger):
     """Everything that is held. `apply` is the only way to change it."""
 
     def restore(
-        self, sources: Iterable[SourceRecord], keys: Iterable[KeyRecord], now: float
+        self,
+        sources: Iterable[SourceRecord],
+        keys: Iterable[KeyRecord],
+        now: float,
+        tombstones: Mapping[Key, float] | None = None,
     ) -> None:
         """Take up what was kept. Times to live start anew at `now`."""
         for record in sources:
@@ -71,6 +79,11 @@ class State(Ledger):
             source = self.source(kept.key.source)
             group = self.group(source, kept.key.group)
             self.hold(Entry.restored(group, kept, now))
+        self.tombstones = {
+            key: at
+            for key, at in (tombstones or {}).items()
+            if at >= now - TOMBSTONE_SECONDS and self.entry(key) is None
+        }
 
     def faults(self, statements: Sequence[Statement], now: float) -> list[tuple[int, str]]:
         """Say which of these statements must not be applied, and why, by their index."""
@@ -82,7 +95,7 @@ class State(Ledger):
                 found.append((index, fault))
                 continue
             key = Key(said.source, said.group, said.identifier).folded()
-            if key in fresh or self.entry(key) is not None:
+            if key in fresh or self.entry(key) is not None or self._buried(key, said.at, now):
                 continue
             if len(fresh) < room:
                 fresh.add(key)
@@ -128,7 +141,10 @@ class State(Ledger):
     # --- statements: pushes, events, ourselves ---------------------------------------------
 
     def _statement(self, out: Outcome, said: Statement, now: float) -> None:
-        entry = self.entry(Key(said.source, said.group, said.identifier))
+        key = Key(said.source, said.group, said.identifier)
+        entry = self.entry(key)
+        if entry is None and self._buried(key, said.at, now):
+            return
         if entry is None and said.origin is not Origin.OWN and self._full():
             return  # an event; a push was refused by `faults`, a poll counts what it leaves out
         source = self.source(said.source)
@@ -151,6 +167,15 @@ class State(Ledger):
         source.last_seen = now
         out.keep(entry)
         out.keep_source(source)
+
+    def _buried(self, key: Key, said_at: float | None, now: float) -> bool:
+        """Say whether a key that is not held was removed after this was said of it."""
+        gone_at = self.tombstones.get(key.folded())
+        if gone_at is None or said_at is None:
+            return False
+        # One of a time that is still to come was made while our clock was wrong.
+        known = now - TOMBSTONE_SECONDS <= gone_at <= now + CLOCK_SKEW_SECONDS
+        return known and said_at < gone_at
 
     def _first_statement(self, out: Outcome, source: Source, said: Statement, at: float) -> Entry:
         """Begin a key; one that only brings reports is ready."""
@@ -191,8 +216,8 @@ class State(Ledger):
 
     def _snapshot(self, out: Outcome, poll: Snapshot, now: float) -> None:
         source = self.sources.get(poll.source)
-        if source is None or not source.polled:
-            return  # it left the configuration while the poll was under way
+        if source is None or not source.polled or poll.as_of < source.begun:
+            return  # it left the configuration while the poll was under way, or came back anew
         self._heard(out, source, poll, now)
         listed = self._list(out, source, poll)
         if poll.complete:
@@ -299,6 +324,7 @@ class State(Ledger):
     # --- configuration, forgetting, time ---------------------------------------------------
 
     def _configured(self, out: Outcome, configured: Configured, now: float) -> None:
+        self.limit_identifiers = configured.limit_identifiers
         wanted = {source.name for source in configured.sources}
         for source in list(self.sources.values()):
             if source.polled and source.name not in wanted:
@@ -308,6 +334,7 @@ class State(Ledger):
             if not source.polled:
                 source.kind = Kind.POLLED
                 source.withheld = True
+                source.begun = self.revision
             source.stale_after_seconds = polled.stale_after_seconds
             source.transport = polled.transport
             source.address = polled.address

@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from sr_exporter.app import App, Options
-from sr_exporter.config import Config
+from sr_exporter.config import Config, load
 from sr_exporter.web.server import Address
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ class Client:
             f"{self.base}/api/v1/push", json=list(items), headers=headers, timeout=10
         )
 
+    def reload(self, **headers: str) -> requests.Response:
+        return self.session.post(f"{self.base}/-/reload", headers=headers, timeout=30)
+
     def delete(self, path: str) -> requests.Response:
         return self.session.delete(f"{self.base}/api/v1/sources/{path}", timeout=10)
 
@@ -99,6 +103,8 @@ class RunningApp:
     config: Config = field(default_factory=Config)
     clock: Callable[[], float] = time.time
     external_url: str = "http://sr.example"
+    #: Read at the start instead of `config`, and at each reload.
+    config_file: Path | None = None
 
     def __enter__(self) -> Self:
         self._stop: asyncio.Event | None = None
@@ -138,7 +144,9 @@ class RunningApp:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        options = Options([Address("127.0.0.1", 0)], self.storage, self.external_url, self.config)
+        read = None if self.config_file is None else partial(load, self.config_file)
+        config = self.config if read is None else read()
+        options = Options([Address("127.0.0.1", 0)], self.storage, self.external_url, config, read)
 
         def ready(sockets: list[socket.socket]) -> None:
             self.port = sockets[0].getsockname()[1]

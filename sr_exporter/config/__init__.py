@@ -3,6 +3,7 @@
 from sr_exporter.config.parsing import load, parse
 from sr_exporter.config.values import (
     Alertmanager,
+    AlertRule,
     BasicAuth,
     Config,
     Limits,
@@ -15,6 +16,7 @@ from sr_exporter.config.values import (
 from sr_exporter.redact import Secret, SecretUrl
 
 __all__ = [
+    "AlertRule",
     "Alertmanager",
     "BasicAuth",
     "Config",

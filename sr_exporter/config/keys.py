@@ -26,7 +26,9 @@ _PACE: Final = ("poll_interval", "timeout", "stale_after", "max_share")
 #: Designed, and refused by name until it is built.
 NOT_BUILT: Final = frozenset(
     {
-        "alerts",
+        "alerts.report_rules",
+        "alerts.rules[].annotations",
+        "alerts.rules[].keep_firing_for",
         "events",
         "limits.subjects",
         "notifiers[].alertmanager.basic_auth",
@@ -46,13 +48,18 @@ SCHEMA: Final = Schema(
     keys={
         "": (
             *("defaults", "sources", "sources_files", "push"),
-            *("notifiers", "storage", "limits"),
+            *("alerts", "notifiers", "storage", "limits"),
         ),
         "defaults": _PACE,
         "sources[]": ("name", "mi", *_PACE, "basic_auth"),
         "sources[].basic_auth": ("username", "password_file"),
         "push": ("tokens",),
         "push.tokens[]": ("token_file", "sources", "groups"),
+        "alerts": ("rules",),
+        "alerts.rules[]": (
+            *("source", "group", "identifier"),
+            *("severity", "for", "labels", "silence"),
+        ),
         "notifiers[]": ("name", "alertmanager", "webhook"),
         "notifiers[].alertmanager": ("urls", "send", "timeout"),
         "notifiers[].webhook": ("url", "url_file", "send", "timeout", "max_age"),
@@ -70,6 +77,7 @@ SPANS: Final = {
     "poll_interval": (0.1, _DAY),
     "timeout": (0.1, 5 * _MINUTE),
     "stale_after": (0.0, 365 * _DAY),
+    "for": (0.0, 7 * _DAY),
     "max_age": (_MINUTE, 365 * _DAY),
     "retention": (60 * _MINUTE, 3650 * _DAY),
 }

@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from sr_exporter.config.alerts import read_rules
 from sr_exporter.config.keys import NOT_BUILT, NUMBERS, SCHEMA, SPANS
 from sr_exporter.config.reading import Place, Section, read_yaml, shown
 from sr_exporter.config.urls import scheme_of, url_fault
@@ -149,6 +150,7 @@ class _Reader:
         return Config(
             sources=self.sources(top),
             tokens=self.push_tokens(top),
+            rules=read_rules(top),
             notifiers=tuple(map(self.notifier, top.items("notifiers"))),
             storage=self.storage(top),
             limits=self.limits(top),

@@ -16,7 +16,7 @@ import difflib
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import yaml
 
@@ -46,9 +46,24 @@ _KINDS: dict[type[yaml.Node], dict[str, str]] = {
 }
 #: What plain YAML takes for something else, and quotes make a string.
 _QUOTABLE = frozenset({"a boolean", "a number", "a date"})
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 Choice = TypeVar("Choice", bound=StrEnum)
 _NUMBERS = yaml.constructor.SafeConstructor()
+#: How YAML 1.1 spells booleans.
+_FLAGS = {
+    **dict.fromkeys(("yes", "true", "on"), True),
+    **dict.fromkeys(("no", "false", "off"), False),
+}
+
+
+class Naming(NamedTuple):
+    """How the keys of a mapping are spelled."""
+
+    pattern: re.Pattern[str]
+    #: What one that is spelled otherwise is called: it is not shown.
+    otherwise: str
+
+
+_KEYS: Final = Naming(re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"), "unknown key")
 
 
 def shown(text: str, longest: int = 80) -> str:
@@ -117,6 +132,15 @@ class Place:
     def number(self, low: float, high: float) -> float:
         return self._in_range("a number", low, high)
 
+    def flag(self) -> bool:
+        if not self._is("a boolean", "true or false"):
+            return False
+        value = _FLAGS.get(str(self.node.value).lower())
+        if value is None:
+            # `!!bool x`
+            self.fault("must be true or false")
+        return bool(value)
+
     def _in_range(self, wanted: str, low: float, high: float) -> float:
         if not self._is("a number", wanted):
             return low
@@ -174,10 +198,7 @@ class Place:
             return Section(self, {}, readable=False)
         entries: dict[str, Place] = {}
         known = schema.keys[shape]
-        for key, node in self._entries(self.node, set()):
-            if key in entries:
-                continue
-            place = Place(f"{self.path}.{key}" if self.path else key, node, self.faults)
+        for key, place in self._entries(_KEYS):
             entries[key] = place
             if schema.full_name(shape, key) in schema.not_built:
                 place.fault("is not built yet")
@@ -186,7 +207,23 @@ class Place:
                 place.fault(f"unknown key (did you mean {close[0]}?)" if close else "unknown key")
         return Section(self, entries)
 
-    def _entries(self, node: yaml.Node, merged: set[int]) -> Iterator[tuple[str, yaml.Node]]:
+    def mapping(self, naming: Naming) -> dict[str, Place]:
+        """Read a mapping whose keys are the operator's; nothing at all is an empty one."""
+        if self.kind == "nothing" or not self._is("a mapping"):
+            return {}
+        return dict(self._entries(naming))
+
+    def _entries(self, naming: Naming) -> Iterator[tuple[str, Place]]:
+        """Give the entries of a mapping, each key once: the nearest wins."""
+        seen: set[str] = set()
+        for key, node in self._nodes(naming, self.node, set()):
+            if key not in seen:
+                seen.add(key)
+                yield key, Place(f"{self.path}.{key}" if self.path else key, node, self.faults)
+
+    def _nodes(
+        self, naming: Naming, node: yaml.Node, merged: set[int]
+    ) -> Iterator[tuple[str, yaml.Node]]:
         """Give the entries of a mapping, and then those it merges in (`<<`).
 
         No node is merged twice: a mapping may merge itself, or the same one many times over.
@@ -200,8 +237,8 @@ class Place:
                 merges += value.value if isinstance(value, yaml.SequenceNode) else [value]
                 continue
             key = key_node.value
-            if key_node.tag != f"{_TAG}str" or not _WORD.fullmatch(key):
-                self.fault(f"unknown key on line {line}")
+            if key_node.tag != f"{_TAG}str" or not naming.pattern.fullmatch(key):
+                self.fault(f"{naming.otherwise} on line {line}")
             elif key in lines:
                 self.fault(f"the key {key} is there twice, on lines {lines[key]} and {line}")
             else:
@@ -211,7 +248,7 @@ class Place:
             if not isinstance(other, yaml.MappingNode):
                 self.fault("<< must name a mapping, or a list of them")
             elif id(other) not in merged:
-                yield from self._entries(other, merged)
+                yield from self._nodes(naming, other, merged)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,23 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertRule:
+    """Decides what alert a key, or a source, makes; the first that fits does."""
+
+    #: Globs.
+    source: str = "*"
+    #: A rule that names neither group nor identifier fits a source that is down, too.
+    group: str | None = None
+    identifier: str | None = None
+    #: None: as built in.
+    severity: str | None = None
+    for_seconds: float | None = None
+    #: The operator's own, which become part of who the alert is.
+    labels: tuple[tuple[str, str], ...] = ()
+    silence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Storage:
     retention_seconds: float = 30 * 86_400.0
 
@@ -86,6 +103,7 @@ class Limits:
 class Config:
     sources: tuple[Source, ...] = ()
     tokens: tuple[Token, ...] = ()
+    rules: tuple[AlertRule, ...] = ()
     notifiers: tuple[Alertmanager | Webhook, ...] = ()
     storage: Storage = field(default_factory=Storage)
     limits: Limits = field(default_factory=Limits)

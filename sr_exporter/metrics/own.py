@@ -95,21 +95,34 @@ class OwnMetrics:
         )
         build.labels(__version__).set(1)
 
-    # --- at the start ----------------------------------------------------------------------
+    # --- the configuration -----------------------------------------------------------------
 
     def configured(self, now: float) -> None:
         self._reload_good.set(1)
         self._reload_time.set(now)
 
+    def not_configured(self) -> None:
+        self._reload_good.set(0)
+
     def add_source(self, source: str, interval_seconds: float) -> None:
         self._poll_duration.labels(source)
         self._poll_interval.labels(source).set(interval_seconds)
+
+    def remove_source(self, source: str) -> None:
+        self._poll_duration.remove(source)
+        self._poll_interval.remove(source)
 
     def add_notifier(self, notifier: str, backlog: Callable[[], int]) -> None:
         for result in RESULTS:
             self._notifications.labels(notifier, result)
         self._latency.labels(notifier)
         self._backlog.labels(notifier).set_function(backlog)
+
+    def remove_notifier(self, notifier: str) -> None:
+        for result in RESULTS:
+            self._notifications.remove(notifier, result)
+        self._latency.remove(notifier)
+        self._backlog.remove(notifier)
 
     # --- what happens ----------------------------------------------------------------------
 

@@ -66,6 +66,15 @@ class HttpTransport:
     def rest(self) -> None:
         self._outbound.hang_up()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way, though it may be cancelled."""
+        return self._outbound.busy
+
+    async def gone(self) -> None:
+        """Wait until no connection is left, after whoever asked was cancelled."""
+        await self._outbound.gone()
+
 
 def _status_message(status: int) -> str:
     if status == 500:

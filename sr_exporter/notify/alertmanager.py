@@ -11,13 +11,15 @@ import asyncio
 import contextlib
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
-from sr_exporter.notify import payload, retry
+from sr_exporter.notify import alerts, payload, retry
 from sr_exporter.outbound import Outbound, OutboundError, Post
 from sr_exporter.redact import redact_url
+from sr_exporter.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from sr_exporter.config import Alertmanager
     from sr_exporter.notify.book import AlertBook, Level
     from sr_exporter.notify.figures import NotifierObserver
+    from sr_exporter.store.contract import AlertRecord
+    from sr_exporter.tasks import Tasks
 
 log = structlog.get_logger(__name__)
 
@@ -43,18 +47,19 @@ class Instance:
         url: str,
         book: AlertBook,
         observer: NotifierObserver,
-        pool: ThreadPoolExecutor,
         *,
-        timeout_seconds: float,
         clock: Callable[[], float],
         on_turn: Callable[[], None],
     ) -> None:
+        self.url = url
         self._notifier = notifier
-        self._url = url.rstrip("/") + "/api/v2/alerts"
+        self._api = url + "/api/v2/alerts"
         self._book = book
         self._observer = observer
-        self._outbound = Outbound(pool)
-        self._timeout_seconds = timeout_seconds
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"alertmanager-{notifier}")
+        self._outbound = Outbound(self._pool)
+        #: How long one request may take.
+        self.timeout_seconds = 10.0
         self._clock = clock
         self._told = 0
         self._attempts = 0
@@ -62,16 +67,44 @@ class Instance:
         self.error: str | None = None
         self._on_turn = on_turn
         self.changed = asyncio.Event()
+        self._sending: asyncio.Task[None] | None = None
 
     @property
     def backlog(self) -> int:
         return len(self._book.changed_after(self._told))
 
+    def start(self, tasks: Tasks) -> None:
+        """Begin to send; one that sends already goes on."""
+        if self._sending is None:
+            name = f"notifier {self._notifier} {redact_url(self.url)}"
+            self._sending = tasks.start(name, self._run())
+
+    async def stop(self) -> None:
+        """Send no more by itself."""
+        if self._sending is not None:
+            await end([self._sending])
+
     def close(self) -> None:
         self._outbound.hang_up()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def run(self) -> None:
-        """Send for ever."""
+    async def part(self) -> None:
+        """Resolve, once, whatever fires: this instance hears no more of it from us."""
+        now = self._clock()
+        levels = self._book.levels()
+        for first in range(0, len(levels), BATCH_ALERTS):
+            ended = [_ended(level.record, now) for level in levels[first : first + BATCH_ALERTS]]
+            status, _, error = await self._post(ended)
+            if status is None or status >= 300:
+                log.warning(
+                    "an Alertmanager that left the configuration was not told that its alerts end",
+                    notifier=self._notifier,
+                    instance=redact_url(self.url),
+                    error=error or f"HTTP {status}",
+                )
+                return
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         resend_at = loop.time()
         while True:
@@ -91,7 +124,7 @@ class Instance:
         levels = self._book.levels() if whole else self._book.changed_after(self._told)
         for first in range(0, len(levels), BATCH_ALERTS):
             batch = levels[first : first + BATCH_ALERTS]
-            status, headers, error = await self._post(batch)
+            status, headers, error = await self._post([level.record for level in batch])
             wait = self._judge(batch, status, headers, error)
             if wait is not None:
                 return wait
@@ -132,11 +165,13 @@ class Instance:
         self._attempts = 0
         return None
 
-    async def _post(self, batch: Sequence[Level]) -> tuple[int | None, Mapping[str, str], str]:
+    async def _post(
+        self, batch: Sequence[AlertRecord]
+    ) -> tuple[int | None, Mapping[str, str], str]:
         post = Post(
-            url=self._url,
-            body=payload.alertmanager((level.record for level in batch), self._clock()),
-            timeout_seconds=self._timeout_seconds,
+            url=self._api,
+            body=payload.alertmanager(batch, self._clock()),
+            timeout_seconds=self.timeout_seconds,
             limit_bytes=_LIMIT_BYTES,
             headers={},
         )
@@ -154,7 +189,7 @@ class Instance:
     def _tell(self, error: str | None) -> None:
         if error == self.error:
             return
-        instance = redact_url(self._url)
+        instance = redact_url(self.url)
         if error is None:
             log.info("Alertmanager takes alerts", notifier=self._notifier, instance=instance)
         else:
@@ -180,28 +215,59 @@ class AlertmanagerSender:
         clock: Callable[[], float],
     ) -> None:
         self.name = config.name
+        self._book = book
         self._observer = observer
-        self._pool = ThreadPoolExecutor(
-            len(config.urls), thread_name_prefix=f"alertmanager-{config.name}"
-        )
-        self._instances = [
-            Instance(
-                config.name,
-                url,
-                book,
-                observer,
-                self._pool,
-                timeout_seconds=config.timeout_seconds,
-                clock=clock,
-                on_turn=self._tell,
-            )
-            for url in config.urls
-        ]
+        self._clock = clock
+        self._instances: list[Instance] = []
+        self.configure(config)
 
     @property
     def backlog(self) -> int:
         """How many changes the instance that is furthest behind was not told yet."""
-        return max(instance.backlog for instance in self._instances)
+        return max((instance.backlog for instance in self._instances), default=0)
+
+    def configure(self, config: Alertmanager) -> list[Instance]:
+        """Have these instances, and no others. Gives those that left: they are to be told so.
+
+        Who stays goes on where it was. Who is new does not send before `start`.
+        """
+        held = {instance.url: instance for instance in self._instances}
+        self._instances = []
+        for url in config.urls:
+            instance = held.pop(url) if url in held else self._new(url)
+            instance.timeout_seconds = config.timeout_seconds
+            self._instances.append(instance)
+        if held:
+            self._tell()
+        return list(held.values())
+
+    def _new(self, url: str) -> Instance:
+        return Instance(
+            self.name, url, self._book, self._observer, clock=self._clock, on_turn=self._tell
+        )
+
+    def leave(self) -> list[Instance]:
+        """Have no instances any more. Gives those there were."""
+        left, self._instances = self._instances, []
+        return left
+
+    def start(self, tasks: Tasks) -> None:
+        """Begin to send, to every instance that is not sent to yet."""
+        for instance in self._instances:
+            instance.start(tasks)
+
+    def wake(self) -> None:
+        for instance in self._instances:
+            instance.changed.set()
+
+    async def drain(self) -> None:
+        """Stop; send once more what changed."""
+        await asyncio.gather(*(instance.stop() for instance in self._instances))
+        await asyncio.gather(*(instance.send(whole=False) for instance in self._instances))
+
+    def close(self) -> None:
+        for instance in self._instances:
+            instance.close()
 
     def _tell(self) -> None:
         """Say how the notifier stands: as the worst of its instances."""
@@ -209,21 +275,9 @@ class AlertmanagerSender:
         said = f"{len(errors)} of {len(self._instances)}: {errors[0]}" if errors else None
         self._observer.stands(self.name, said)
 
-    def wake(self) -> None:
-        for instance in self._instances:
-            instance.changed.set()
 
-    async def run(self) -> None:
-        """Send for ever."""
-        async with asyncio.TaskGroup() as group:
-            for instance in self._instances:
-                group.create_task(instance.run())
-
-    async def drain(self) -> None:
-        """Send once more what changed."""
-        await asyncio.gather(*(instance.send(whole=False) for instance in self._instances))
-
-    def close(self) -> None:
-        for instance in self._instances:
-            instance.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+def _ended(record: AlertRecord, now: float) -> AlertRecord:
+    """Give the end of an alert for who is told nothing more of it."""
+    if record.resolved_at is not None:
+        return record
+    return replace(alerts.ended_by_configuration(record), resolved_at=now)

@@ -6,19 +6,19 @@ section 1): status, details and reports are annotations.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from sr_exporter.model import Key
-from sr_exporter.notify import rules
 from sr_exporter.words import meaning
 
 if TYPE_CHECKING:
     from sr_exporter.held import Entry
     from sr_exporter.model import Change
     from sr_exporter.notify.rules import Rule
+    from sr_exporter.store.contract import AlertRecord
 
 NOT_READY = "OpenSIPSNotReady"
 SOURCE_DOWN = "OpenSIPSSourceDown"
@@ -26,7 +26,11 @@ SOURCE_DOWN = "OpenSIPSSourceDown"
 #: How Go prints no time: the end of an alert that still fires.
 ZERO_TIME = "0001-01-01T00:00:00Z"
 _NEWEST_REPORTS = 3
+_ENDED = "(This alert is ended by a change of the exporter's configuration, not by a recovery.)"
 _FNV_OFFSET, _FNV_PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, 2**64 - 1
+
+#: Whom an alert is about: a key, folded, or a source by its name.
+Who = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,9 @@ class Links:
         return f"{self.external_url}/runbooks#{alertname.lower()}"
 
 
-def of_key(entry: Entry, links: Links) -> Alert:
+def of_key(entry: Entry, rule: Rule, links: Links) -> Alert:
     """Make the alert of a key as it is now."""
     key = entry.key
-    rule = rules.for_key(key, early=entry.early)
     return Alert(
         labels=_key_labels(key, rule),
         annotations=_annotations(entry, links),
@@ -70,10 +73,9 @@ def of_key(entry: Entry, links: Links) -> Alert:
     )
 
 
-def of_removed_key(change: Change, links: Links) -> Alert:
+def of_removed_key(change: Change, rule: Rule, links: Links) -> Alert:
     """Make the alert of a key that is gone, to resolve it."""
     key = Key(change.source, change.group or "", change.identifier or "")
-    rule = rules.for_key(key, early=False)
     return Alert(
         labels=_key_labels(key, rule),
         annotations={
@@ -87,16 +89,23 @@ def of_removed_key(change: Change, links: Links) -> Alert:
 
 
 def of_source(
-    source: str, *, since: float, error: str | None, links: Links, address: str = ""
+    source: str,
+    rule: Rule,
+    links: Links,
+    *,
+    since: float,
+    error: str | None,
+    address: str = "",
 ) -> Alert:
     """Make the alert of a polled source that is down, or was; `address` is where it is asked."""
     where = f" at {address}" if address else ""
     said = f" Last error: {error}." if error else ""
     return Alert(
         labels={
+            **rule.labels,
             "alertname": SOURCE_DOWN,
             "source": source,
-            "severity": rules.for_source().severity,
+            "severity": rule.severity,
         },
         annotations={
             "summary": f"OpenSIPS {source} does not answer its Management Interface",
@@ -107,6 +116,26 @@ def of_source(
         starts_at=since,
         generator_url=links.source(source),
     )
+
+
+def ended_by_configuration(record: AlertRecord) -> AlertRecord:
+    """Have an alert that is about to be resolved say that nothing recovered."""
+    said = record.annotations.get("description", "")
+    ended = f"{said} {_ENDED}".strip()
+    return replace(record, annotations={**record.annotations, "description": ended})
+
+
+def of_record(record: AlertRecord) -> Alert:
+    """Make the alert that was given out once."""
+    return Alert(record.labels, record.annotations, record.starts_at, record.generator_url)
+
+
+def who_of(record: AlertRecord) -> Who:
+    """Give whom a record is about, by its labels."""
+    labels = record.labels
+    if labels["alertname"] == SOURCE_DOWN:
+        return (labels["source"],)
+    return tuple(key_of(labels).folded())
 
 
 def fingerprint(labels: dict[str, str]) -> str:
@@ -131,6 +160,7 @@ def rfc3339(seconds: float) -> str:
 
 def _key_labels(key: Key, rule: Rule) -> dict[str, str]:
     return {
+        **rule.labels,
         "alertname": NOT_READY,
         "source": key.source,
         "group": key.group,

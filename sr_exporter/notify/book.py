@@ -12,22 +12,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sr_exporter.held import Entry, Source
-from sr_exporter.notify import alerts, rules
+from sr_exporter.notify import alerts
+from sr_exporter.notify.rules import Rules
 from sr_exporter.store.contract import AlertRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from sr_exporter.model import Key
-    from sr_exporter.notify.alerts import Alert, Links
+    from sr_exporter.notify.alerts import Alert, Links, Who
     from sr_exporter.outcome import Outcome
     from sr_exporter.state import State
 
 #: For how long a resolved alert is sent again: as Prometheus does.
 RESOLVED_SECONDS = 900.0
-
-#: Whom an alert is about: a key, folded, or a source by its name.
-Who = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,7 @@ class AlertBook:
     def __init__(self, state: State, links: Links) -> None:
         self._state = state
         self._links = links
+        self._rules = Rules()
         self._firing: dict[Who, str] = {}
         #: By fingerprint, the one that changed last at the end.
         self._levels: dict[str, Level] = {}
@@ -57,14 +56,18 @@ class AlertBook:
         self.version = 0
 
     def restore(self, records: Iterable[AlertRecord], now: float) -> None:
-        """Take up the levels that were given out; what ended meanwhile is resolved at `now`.
+        """Take up the levels that were given out before.
 
-        The next `refresh` tells all that changed, and everything is looked at once.
+        `change_rules` follows; then the next `refresh` resolves what ended meanwhile.
         """
         for record in records:
             self._put(record, now)
             if record.resolved_at is None:
-                self._firing[_who_of(record)] = record.fingerprint
+                self._firing[alerts.who_of(record)] = record.fingerprint
+
+    def change_rules(self, rules: Rules) -> None:
+        """Have the next `refresh` look at everything by these rules."""
+        self._rules = rules
         self._pending.update(dict.fromkeys(self._firing))
         for entry in self._state.not_ready:
             self._pending[_who(entry.key)] = None
@@ -117,13 +120,20 @@ class AlertBook:
         for mark in self._firing.values():
             yield self._levels[mark].record
 
+    def told(self, who: Who) -> AlertRecord | None:
+        """Give the alert of somebody as it was given out, while it fires."""
+        mark = self._firing.get(who)
+        return None if mark is None else self._levels[mark].record
+
     def _look(self, who: Who, now: float, changed: dict[str, AlertRecord | None]) -> None:
         wanted = self._wanted(who, now)
         mark = self._firing.get(who)
         if mark is not None and (wanted is None or wanted.fingerprint != mark):
             del self._firing[who]
-            ended = replace(self._levels[mark].record, resolved_at=now)
-            self._change(ended, now, changed)
+            ended = self._levels[mark].record
+            if wanted is not None or self._is_unwell(who):
+                ended = alerts.ended_by_configuration(ended)
+            self._change(replace(ended, resolved_at=now), now, changed)
             mark = None
         if wanted is None:
             return
@@ -149,9 +159,9 @@ class AlertBook:
         if isinstance(found, Source):
             if found.down_since is None:
                 return None
-            rule, since = rules.for_source(), found.down_since
+            rule, since = self._rules.for_source(found.name), found.down_since
         elif found is not None and not found.ready:
-            rule, since = rules.for_key(found.key, early=found.early), found.ready_changed_at
+            rule, since = self._rules.for_key(found.key, early=found.early), found.ready_changed_at
         else:
             return None
         if rule.silent:
@@ -161,14 +171,21 @@ class AlertBook:
             heapq.heappush(self._due, (due, next(self._tie), who))
             return None
         if isinstance(found, Entry):
-            return alerts.of_key(found, self._links)
+            return alerts.of_key(found, rule, self._links)
         return alerts.of_source(
             found.name,
+            rule,
+            self._links,
             since=since,
             error=found.last_error,
-            links=self._links,
             address=found.address,
         )
+
+    def _is_unwell(self, who: Who) -> bool:
+        found = self._find(who)
+        if isinstance(found, Source):
+            return found.down_since is not None
+        return found is not None and not found.ready
 
     def _find(self, who: Who) -> Entry | Source | None:
         source = self._state.sources.get(who[0])
@@ -201,11 +218,3 @@ class AlertBook:
 
 def _who(key: Key) -> Who:
     return tuple(key.folded())
-
-
-def _who_of(record: AlertRecord) -> Who:
-    """Give whom a record is about, by its labels."""
-    labels = record.labels
-    if labels["alertname"] == alerts.SOURCE_DOWN:
-        return (labels["source"],)
-    return alerts.key_of(labels).folded()

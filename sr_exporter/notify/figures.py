@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class NotifierObserver(Protocol):
     """Counts deliveries, and hears how a notifier stands."""
+
+    def joined(self, notifier: str, backlog: Callable[[], int]) -> None:
+        """A notifier is told from now on; `backlog` says how much it is owed."""
+
+    def left(self, notifier: str) -> None:
+        """A notifier is told nothing any more."""
 
     def accepted(self, notifier: str) -> None:
         """A notification was accepted."""

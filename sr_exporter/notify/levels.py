@@ -10,11 +10,11 @@ from sr_exporter.errors import NotKept
 from sr_exporter.store.contract import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
 
     from sr_exporter.notify.book import AlertBook
     from sr_exporter.outcome import Outcome
-    from sr_exporter.store.contract import AlertRecord, Store
+    from sr_exporter.store.contract import Owed, Store
 
 #: The longest time between two looks: our clock may have jumped.
 LONGEST_WAIT_SECONDS = 5.0
@@ -27,34 +27,36 @@ class Levels:
         self,
         book: AlertBook,
         store: Store,
-        wakes: Sequence[Callable[[], None]],
+        wake: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._book = book
         self._store = store
-        self._wakes = wakes
+        self._wake = wake
         self._clock = clock
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Future[None]] = set()
-
-    def begin(self, kept: Iterable[AlertRecord]) -> None:
-        """Take up the levels that were given out before."""
-        self._book.restore(kept, self._clock())
-        self.refresh()
 
     def observe(self, outcome: Outcome) -> None:
         self._book.observe(outcome)
         self._changed.set()
 
-    def refresh(self) -> None:
+    def refresh(self, owed: dict[str, Owed | None] | None = None) -> asyncio.Future[None] | None:
+        """Bring the book up to date. What changed is kept, by one commit with what is owed.
+
+        Gives what resolves when that is over; None when there was nothing to keep.
+        """
         changed = self._book.refresh(self._clock())
-        if not changed:
-            return
-        for wake in self._wakes:
-            wake()
-        keeping = asyncio.ensure_future(self._keep(Batch(alerts=changed)))
+        if not changed and not owed:
+            return None
+        if changed:
+            self._wake()
+        # Handed over before this returns: the store sees rows in the order they were made.
+        kept = self._store.commit(Batch(alerts=changed, outbox=owed or {}))
+        keeping = asyncio.ensure_future(_tolerate(kept))
         self._tasks.add(keeping)
         keeping.add_done_callback(self._tasks.discard)
+        return keeping
 
     async def run(self) -> None:
         """Follow for ever."""
@@ -74,7 +76,8 @@ class Levels:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _keep(self, batch: Batch) -> None:
-        # A level that could not be kept is made again from the state after a restart.
-        with contextlib.suppress(NotKept):
-            await asyncio.shield(self._store.commit(batch))
+
+async def _tolerate(kept: asyncio.Future[None]) -> None:
+    # A level that could not be kept is made again from the state after a restart.
+    with contextlib.suppress(NotKept):
+        await kept

@@ -1,7 +1,8 @@
 """The edges that are owed: which change becomes which notification, and in what order.
 
 Planning is pure but for the rows it remembers: the same rows stand in the store, written by
-the same commit as the change that owes them. Delivery is webhook.py's.
+the same commit as the change that owes them. Delivery is webhook.py's, the order of what is
+owed queues.py's.
 
 A change to "not ready" under a rule with a `for` is *held*: its row waits until `for` is
 over. If the key is back by then the row is withdrawn, and neither is sent.
@@ -9,25 +10,33 @@ over. If the key is back by then the row is withdrawn, and neither is sent.
 
 from __future__ import annotations
 
-import heapq
 import uuid
-from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from sr_exporter.config.values import Send
+from sr_exporter.held import Entry
 from sr_exporter.model import ChangeKind, Key
-from sr_exporter.notify import alerts, payload, rules
+from sr_exporter.notify import alerts, payload
+from sr_exporter.notify.queues import Queue
+from sr_exporter.notify.rules import Rules
 from sr_exporter.store.contract import Owed, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from sr_exporter.held import Source
     from sr_exporter.model import Change
-    from sr_exporter.notify.alerts import Alert, Links
+    from sr_exporter.notify.alerts import Alert, Links, Who
+    from sr_exporter.notify.book import AlertBook
+    from sr_exporter.notify.rules import Rule
     from sr_exporter.outcome import Outcome
+    from sr_exporter.store.contract import AlertRecord
+
+#: In Alertmanager's words, why there is a notification.
+_FIRST, _OVER = "first notification", "all alerts resolved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,129 +47,43 @@ class EdgeNotifier:
     send: Send
 
 
-class Queue:
-    """What one notifier is owed, each subject's notifications in order, one at a time."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, Owed] = {}
-        self._subjects: dict[str, deque[str]] = {}
-        self._in_flight: set[str] = set()
-        #: Rows whose commit is under way: a receiver must not hear what may be lost.
-        self._unkept: set[str] = set()
-        self._due: list[tuple[float, int, str]] = []
-        self._wake: Callable[[], None] = lambda: None
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def in_flight(self) -> int:
-        return len(self._in_flight)
-
-    def on_change(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-
-    def add(self, owed: Owed, *, kept: bool) -> None:
-        """Put a row at the end of its subject, or replace it where it stands."""
-        if owed.id not in self._rows:
-            self._subjects.setdefault(owed.subject, deque()).append(owed.id)
-            heapq.heappush(self._due, (owed.due_at, owed.seq, owed.id))
-        self._rows[owed.id] = owed
-        if not kept:
-            self._unkept.add(owed.id)
-
-    def withdraw(self, owed: Owed) -> None:
-        del self._rows[owed.id]
-        self._unkept.discard(owed.id)
-        self._subjects[owed.subject].remove(owed.id)
-        if not self._subjects[owed.subject]:
-            del self._subjects[owed.subject]
-
-    def held(self, subject: str, now: float) -> Owed | None:
-        """Give the row of this subject that is still held back, if there is one."""
-        ids = self._subjects.get(subject)
-        last = self._rows[ids[-1]] if ids else None
-        if last is None or last.standing is not Standing.HELD or last.due_at <= now:
-            return None
-        # Under way already, though our clock went back since.
-        under_way = subject in self._in_flight and self._subjects[subject][0] == last.id
-        return None if under_way else last
-
-    def mark_kept(self, row_id: str) -> None:
-        self._unkept.discard(row_id)
-        self._wake()
-
-    def take(self, now: float) -> Owed | None:
-        """Give the next row that may be sent; its subject is in flight until `settle`."""
-        while self._due and self._due[0][0] <= now:
-            due_at, _, row_id = self._due[0]
-            owed = self._rows.get(row_id)
-            if owed is not None and row_id in self._unkept:
-                # Its commit is under way, and so is that of everything after it.
-                return None
-            heapq.heappop(self._due)
-            # Of a row that is due at another time now this is no word any more.
-            if owed is None or owed.due_at != due_at or owed.subject in self._in_flight:
-                continue
-            if self._subjects[owed.subject][0] == row_id:
-                self._in_flight.add(owed.subject)
-                return owed
-        return None
-
-    def settle(self, owed: Owed, retry_at: float | None = None) -> None:
-        """End an attempt: the row is gone, or stays and is due again at `retry_at`."""
-        self._in_flight.discard(owed.subject)
-        if retry_at is None:
-            self.withdraw(owed)
-        else:
-            # What was attempted may have been heard: it is not held back any more.
-            self._rows[owed.id] = replace(owed, due_at=retry_at, standing=Standing.OWED)
-        waiting = self._subjects.get(owed.subject)
-        if waiting:
-            head = self._rows[waiting[0]]
-            heapq.heappush(self._due, (head.due_at, head.seq, head.id))
-
-    def next_due(self) -> float | None:
-        """Give when to look again, or None when nothing waits for the time."""
-        return self._due[0][0] if self._due else None
-
-
-@dataclass(slots=True)
 class Outbox:
     """Implements `Planner` for every notifier that is told of edges."""
 
-    notifiers: Sequence[EdgeNotifier]
-    links: Links
-    #: Makes delivery ids that no other store and no other run makes: after a crash the numbers
-    #: of changes that could not be kept are given out again.
-    run_id: uuid.UUID
-    queues: dict[str, Queue] = field(init=False)
+    def __init__(self, book: AlertBook, links: Links, run_id: uuid.UUID) -> None:
+        self._book = book
+        self._links = links
+        #: Makes delivery ids that no other run makes.
+        self._run_id = run_id
+        self._rules = Rules()
+        #: False until the first `configure`: what was told may have been told by other rules.
+        self._sure = False
+        self._notifiers: tuple[EdgeNotifier, ...] = ()
+        self._last_seq = 0
+        self.queues: dict[str, Queue] = {}
 
-    def __post_init__(self) -> None:
-        self.queues = {notifier.name: Queue() for notifier in self.notifiers}
-
-    def restore(self, rows: Iterable[Owed]) -> list[Owed]:
-        """Take up what was owed. Gives the rows whose notifier is no longer configured."""
-        homeless = []
+    def restore(
+        self, rows: Iterable[Owed], notifiers: Sequence[EdgeNotifier], rules: Rules
+    ) -> None:
+        """Take up what was owed, to whomever; `configure` follows, and settles who is left."""
+        self._notifiers, self._rules = tuple(notifiers), rules
+        for notifier in notifiers:
+            self.queues[notifier.name] = Queue()
         for owed in rows:
-            queue = self.queues.get(owed.notifier)
-            if queue is None:
-                homeless.append(owed)
-            else:
-                queue.add(owed, kept=True)
-        return homeless
+            self.queues.setdefault(owed.notifier, Queue()).add(owed, kept=True)
+            self._last_seq = max(self._last_seq, owed.seq)
 
     def plan(self, outcome: Outcome, now: float) -> dict[str, Owed | None]:
         writes: dict[str, Owed | None] = {}
-        if not self.notifiers:
+        if not self._notifiers:
             return writes
         for change in outcome.changes:
-            edge = _edge(change, outcome, self.links)
+            edge = self._edge(change, outcome)
             if edge is None:
                 continue
-            for notifier in self.notifiers:
+            for notifier in self._notifiers:
                 if edge.turns or notifier.send is Send.CHANGES:
-                    self._owe(writes, notifier, change, edge, now)
+                    self._owe(writes, notifier, edge, now)
         return writes
 
     def kept(self, ids: Sequence[str]) -> None:
@@ -169,45 +92,233 @@ class Outbox:
             for row_id in wanted:
                 queue.mark_kept(row_id)
 
-    def _owe(
+    # --- the configuration changes ----------------------------------------------------------
+
+    def configure(
+        self,
+        notifiers: Sequence[EdgeNotifier],
+        rules: Rules,
+        unwell: Iterable[Entry | Source],
+        now: float,
+    ) -> dict[str, Owed | None]:
+        """Owe to these, by these rules. Gives the rows of the outbox to write.
+
+        Whoever leaves is owed the end of every alert it had; its queue is left to be taken by
+        `part`. Whoever stays hears the end of alerts that are silenced or labelled anew, and
+        the beginning of those that are not silenced any more. `unwell` is every key that is not
+        ready and every source that is down; the book must be as the rules of before have it.
+        """
+        writes: dict[str, Owed | None] = {}
+        names = {notifier.name for notifier in notifiers}
+        leaving = [one for one in self._notifiers if one.name not in names]
+        staying = [one for one in notifiers if one.name in self.queues]
+        for found in unwell if leaving or staying else ():
+            was = self._rule_of(found, self._rules) if self._sure else None
+            is_now = self._unwell(found, rules)
+            for notifier in leaving:
+                self._end(writes, notifier, is_now, now)
+            for notifier in staying:
+                self._turn(writes, notifier, was, is_now, now)
+        self._rules, self._sure = rules, True
+        self._notifiers = tuple(notifiers)
+        for notifier in notifiers:
+            self.queues.setdefault(notifier.name, Queue())
+        return writes
+
+    def part(self) -> list[Owed]:
+        """Let go of the queues of whoever left. Gives what was still owed to them."""
+        names = {notifier.name for notifier in self._notifiers}
+        gone = [name for name in self.queues if name not in names]
+        return [owed for name in gone for owed in self.queues.pop(name).rows()]
+
+    def _unwell(self, found: Entry | Source, rules: Rules) -> _Unwell:
+        rule = self._rule_of(found, rules)
+        if isinstance(found, Entry):
+            alert = alerts.of_key(found, rule, self._links)
+            return _Unwell(tuple(found.key.folded()), rule, alert)
+        alert = alerts.of_source(
+            found.name,
+            rule,
+            self._links,
+            since=found.down_since or 0.0,
+            error=found.last_error,
+            address=found.address,
+        )
+        return _Unwell((found.name,), rule, alert)
+
+    @staticmethod
+    def _rule_of(found: Entry | Source, rules: Rules) -> Rule:
+        if isinstance(found, Entry):
+            return rules.for_key(found.key, early=found.early)
+        return rules.for_source(found.name)
+
+    def _end(
+        self, writes: dict[str, Owed | None], notifier: EdgeNotifier, found: _Unwell, now: float
+    ) -> None:
+        """Have a notifier hear no more of somebody: what is held is withdrawn, the rest ends."""
+        subject = _subject(*found.who)
+        told = self._book.told(found.who)
+        queue = self.queues[notifier.name]
+        if (held := queue.held(subject, now)) is not None:
+            queue.withdraw(held)
+            writes[held.id] = None
+        elif told is not None:
+            alert = alerts.of_record(alerts.ended_by_configuration(told))
+            self._add(writes, notifier, _Edge(subject, alert, now, 0.0, True, _OVER), now)
+
+    def _turn(
         self,
         writes: dict[str, Owed | None],
         notifier: EdgeNotifier,
-        change: Change,
-        edge: _Edge,
+        was: Rule | None,
+        found: _Unwell,
         now: float,
+    ) -> None:
+        """Have a notifier hear of somebody by another rule than before; None: not known."""
+        rule = found.rule
+        if was == rule:
+            return
+        if rule.silent:
+            self._end(writes, notifier, found, now)
+            return
+        subject = _subject(*found.who)
+        told = self._book.told(found.who)
+        held = self.queues[notifier.name].held(subject, now)
+        edge = _Edge(subject, found.alert, None, rule.for_seconds, True, _FIRST)
+        if held is not None:
+            same = payload.labels(held.body) == found.alert.labels
+            if not same or edge.due_at(now) != held.due_at:
+                self._hold(writes, notifier, held, edge, now)
+        elif told is not None and told.labels != found.alert.labels:
+            self._end(writes, notifier, found, now)
+            self._add(writes, notifier, edge, now)
+        elif told is None and was is not None and was.silent:
+            self._add(writes, notifier, edge, now)
+
+    # --- rows ---------------------------------------------------------------------------------
+
+    def _owe(
+        self, writes: dict[str, Owed | None], notifier: EdgeNotifier, edge: _Edge, now: float
     ) -> None:
         queue = self.queues[notifier.name]
         held = queue.held(edge.subject, now)
-        if held is not None and edge.resolved_at is not None:
+        if held is None:
+            self._add(writes, notifier, edge, now)
+        elif edge.resolved_at is None:
+            self._hold(writes, notifier, held, edge, now, due_at=held.due_at)
+        else:
             queue.withdraw(held)
             writes[held.id] = None
-            return
-        alert = replace(edge.alert, starts_at=min(edge.alert.starts_at, now))
-        due_at = now if edge.resolved_at is not None else alert.starts_at + edge.for_seconds
-        body = payload.webhook(
-            alert,
+
+    def _add(
+        self, writes: dict[str, Owed | None], notifier: EdgeNotifier, edge: _Edge, now: float
+    ) -> None:
+        self._last_seq += 1
+        due_at = edge.due_at(now)
+        owed = Owed(
+            id=str(uuid.uuid5(self._run_id, f"{notifier.name}/{self._last_seq}")),
+            seq=self._last_seq,
+            notifier=notifier.name,
+            subject=edge.subject,
+            standing=Standing.HELD if due_at > now else Standing.OWED,
+            created_at=now,
+            due_at=due_at,
+            attempts=0,
+            body=self._body(notifier, edge, now),
+        )
+        self.queues[notifier.name].add(owed, kept=False)
+        writes[owed.id] = owed
+
+    def _hold(
+        self,
+        writes: dict[str, Owed | None],
+        notifier: EdgeNotifier,
+        held: Owed,
+        edge: _Edge,
+        now: float,
+        *,
+        due_at: float | None = None,
+    ) -> None:
+        """Have a row that is held say what is true now, and be due when it is."""
+        due_at = edge.due_at(now) if due_at is None else due_at
+        owed = replace(
+            held,
+            body=self._body(notifier, edge, now),
+            due_at=due_at,
+            standing=Standing.HELD if due_at > now else Standing.OWED,
+        )
+        self.queues[notifier.name].add(owed, kept=False)
+        writes[owed.id] = owed
+
+    def _body(self, notifier: EdgeNotifier, edge: _Edge, now: float) -> bytes:
+        return payload.webhook(
+            replace(edge.alert, starts_at=min(edge.alert.starts_at, now)),
             receiver=notifier.name,
-            external_url=self.links.external_url,
+            external_url=self._links.external_url,
             resolved_at=edge.resolved_at,
             reason=edge.reason,
         )
-        if held is not None:
-            owed = replace(held, body=body)
+
+    # --- what a change means ------------------------------------------------------------------
+
+    def _edge(self, change: Change, outcome: Outcome) -> _Edge | None:
+        """Say what a change means to notifiers; None when they are not told of it."""
+        if change.group is None or change.identifier is None:
+            return self._source_edge(change, outcome)
+        key = Key(change.source, change.group, change.identifier)
+        entry = outcome.entries.get(key)
+        rule = self._rules.for_key(key, early=entry is not None and entry.early)
+        ended = change.kind is ChangeKind.REMOVED or change.ready
+        who = tuple(key.folded())
+        told = self._book.told(who) if ended else None
+        if (rule.silent and told is None) or not _is_event(change):
+            return None
+        if entry is None:
+            alert = alerts.of_removed_key(change, rule, self._links)
         else:
-            owed = Owed(
-                id=str(uuid.uuid5(self.run_id, f"{notifier.name}/{change.seq}")),
-                seq=change.seq,
-                notifier=notifier.name,
-                subject=edge.subject,
-                standing=Standing.HELD if due_at > now else Standing.OWED,
-                created_at=now,
-                due_at=max(due_at, now),
-                attempts=0,
-                body=body,
-            )
-        queue.add(owed, kept=False)
-        writes[owed.id] = owed
+            alert = alerts.of_key(entry, rule, self._links)
+        since = change.at if change.not_ready_since is None else change.not_ready_since
+        return _Edge(
+            subject=_subject(*who),
+            alert=_as_told(replace(alert, starts_at=since), told),
+            resolved_at=change.at if ended else None,
+            for_seconds=rule.for_seconds,
+            turns=change.ready != change.was_ready,
+            reason=_reason(change),
+        )
+
+    def _source_edge(self, change: Change, outcome: Outcome) -> _Edge | None:
+        down = change.kind is ChangeKind.SOURCE_DOWN
+        rule = self._rules.for_source(change.source)
+        told = None if down else self._book.told((change.source,))
+        if rule.silent and told is None:
+            return None
+        source = outcome.sources.get(change.source)
+        alert = alerts.of_source(
+            change.source,
+            rule,
+            self._links,
+            since=change.at if change.not_ready_since is None else change.not_ready_since,
+            error=change.details,
+            address=source.address if source else "",
+        )
+        return _Edge(
+            subject=_subject(change.source),
+            alert=_as_told(alert, told),
+            resolved_at=None if down else change.at,
+            for_seconds=rule.for_seconds,
+            turns=True,
+            reason=_reason(change),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Unwell:
+    """Somebody who is not well, and what there is to tell of it."""
+
+    who: Who
+    rule: Rule
+    alert: Alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,30 +334,18 @@ class _Edge:
     turns: bool
     reason: str
 
-
-def _edge(change: Change, outcome: Outcome, links: Links) -> _Edge | None:
-    """Say what a change means to notifiers; None when they are not told of it."""
-    if change.group is None or change.identifier is None:
-        return _source_edge(change, outcome, links)
-    key = Key(change.source, change.group, change.identifier)
-    entry = outcome.entries.get(key)
-    rule = rules.for_key(key, early=entry is not None and entry.early)
-    if rule.silent or not _told(change):
-        return None
-    alert = alerts.of_removed_key(change, links) if entry is None else alerts.of_key(entry, links)
-    since = change.at if change.not_ready_since is None else change.not_ready_since
-    ended = change.kind is ChangeKind.REMOVED or change.ready
-    return _Edge(
-        subject=_subject(*key.folded()),
-        alert=replace(alert, starts_at=since),
-        resolved_at=change.at if ended else None,
-        for_seconds=rule.for_seconds,
-        turns=change.ready != change.was_ready,
-        reason=_reason(change),
-    )
+    def due_at(self, now: float) -> float:
+        if self.resolved_at is not None:
+            return now
+        return max(now, min(self.alert.starts_at, now) + self.for_seconds)
 
 
-def _told(change: Change) -> bool:
+def _as_told(alert: Alert, told: AlertRecord | None) -> Alert:
+    """Have the end of an alert bear the labels of its beginning."""
+    return alert if told is None else replace(alert, labels=told.labels)
+
+
+def _is_event(change: Change) -> bool:
     """Whether a key's change is an event: a change of status, or a beginning or end of it."""
     if change.kind is ChangeKind.APPEARED:
         return not change.ready
@@ -255,34 +354,13 @@ def _told(change: Change) -> bool:
     return change.kind is ChangeKind.STATUS
 
 
-def _source_edge(change: Change, outcome: Outcome, links: Links) -> _Edge:
-    down = change.kind is ChangeKind.SOURCE_DOWN
-    since = change.at if change.not_ready_since is None else change.not_ready_since
-    source = outcome.sources.get(change.source)
-    alert = alerts.of_source(
-        change.source,
-        since=since,
-        error=change.details,
-        links=links,
-        address=source.address if source else "",
-    )
-    return _Edge(
-        subject=_subject(change.source),
-        alert=alert,
-        resolved_at=None if down else change.at,
-        for_seconds=rules.for_source().for_seconds,
-        turns=True,
-        reason=_reason(change),
-    )
-
-
 def _reason(change: Change) -> str:
     """Say in Alertmanager's words why there is a notification."""
     if change.ready or change.kind in (ChangeKind.REMOVED, ChangeKind.SOURCE_UP):
-        return "all alerts resolved"
+        return _OVER
     if change.kind is ChangeKind.STATUS and change.was_ready is False:
         return "new alerts added"
-    return "first notification"
+    return _FIRST
 
 
 def _subject(*names: str) -> str:

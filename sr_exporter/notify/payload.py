@@ -27,6 +27,17 @@ _GROUP_LABELS = ("alertname", "source", "group", "identifier")
 _GO_META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
 
+class _Labelled(msgspec.Struct):
+    labels: dict[str, str]
+
+
+class _Notification(msgspec.Struct):
+    alerts: list[_Labelled]
+
+
+_decode = msgspec.json.Decoder(_Notification).decode
+
+
 def webhook(
     alert: Alert, *, receiver: str, external_url: str, resolved_at: float | None, reason: str
 ) -> bytes:
@@ -60,6 +71,11 @@ def webhook(
             "routeLabels": {},
         }
     )
+
+
+def labels(webhook_body: bytes) -> dict[str, str]:
+    """Read the labels of a notification that `webhook` wrote."""
+    return _decode(webhook_body).alerts[0].labels
 
 
 def alertmanager(records: Iterable[AlertRecord], now: float) -> bytes:

@@ -1,25 +1,37 @@
 """Which alert a key or source that is not well makes, and after how long. Pure.
 
-The built-in rules, first match on group and identifier: `core` is critical; a registrant is
-given 30 s, since every routine re-registration passes through -1; a cluster capability is
-given 10 minutes to find a donor. A key that appears not ready, or turns so while its source
-starts, is given 2 minutes at least. What the exporter says of its own sources and notifiers
-is not alerted here: a lost source has an alert of its own.
+The first configured rule that fits decides; what it does not say is as built in. The built-in
+rules, first match on group and identifier: `core` is critical; a registrant is given 30 s,
+since every routine re-registration passes through -1; a cluster capability is given 10 minutes
+to find a donor. A key that appears not ready, or turns so while its source starts, is given
+2 minutes at least. What the exporter says of its own sources and notifiers is not alerted
+here, whatever is configured: a lost source has an alert of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from fnmatch import translate
+from functools import lru_cache
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sr_exporter.model import OWN_SOURCE, fold
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sr_exporter.config import AlertRule
     from sr_exporter.model import Key
+
+Said = TypeVar("Said")
+Match = Callable[[str], re.Match[str] | None]
 
 #: What a key of a source that has just started is given.
 STARTING_SECONDS = 120.0
+#: For how many groups it is remembered which rules may fit their identifiers.
+_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,44 +40,102 @@ class Rule:
     #: How long it must last before it is told.
     for_seconds: float = 0.0
     silent: bool = False
+    #: The operator's own.
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _BuiltIn:
-    source: str
-    group: str
-    identifier: str
-    rule: Rule
+def _glob(pattern: str | None) -> Match | None:
+    """Compile a pattern; None fits everything, and is not matched at all."""
+    return None if pattern in {None, "*"} else re.compile(translate(str(pattern))).match
 
 
-_DEFAULT = Rule()
+class _Line(Generic[Said]):
+    """One rule, ready to be asked; group and identifier are asked folded."""
+
+    __slots__ = ("group", "identifier", "said", "source")
+
+    def __init__(self, source: str, group: str | None, identifier: str | None, said: Said) -> None:
+        self.source = _glob(source)
+        self.group = _glob(group and fold(group))
+        self.identifier = _glob(identifier and fold(identifier))
+        self.said = said
+
+
 _BUILT_IN = (
-    _BuiltIn(OWN_SOURCE, "source", "*", Rule(silent=True)),
-    _BuiltIn(OWN_SOURCE, "notifier", "*", Rule(silent=True)),
-    _BuiltIn("*", "core", "*", Rule(severity="critical")),
-    _BuiltIn("*", "uac_registrant", "*", Rule(for_seconds=30.0)),
-    _BuiltIn("*", "clusterer", "cap:*", Rule(for_seconds=600.0)),
+    _Line(OWN_SOURCE, "source", None, Rule(silent=True)),
+    _Line(OWN_SOURCE, "notifier", None, Rule(silent=True)),
+    _Line("*", "core", None, Rule(severity="critical")),
+    _Line("*", "uac_registrant", None, Rule(for_seconds=30.0)),
+    _Line("*", "clusterer", "cap:*", Rule(for_seconds=600.0)),
 )
+_DEFAULT = Rule()
 _SOURCE_DOWN = Rule(severity="critical", for_seconds=30.0)
 
 
-def for_key(key: Key, *, early: bool) -> Rule:
-    """Give the rule of a key that is not ready; `early`: since its source started."""
-    group, identifier = fold(key.group), fold(key.identifier)
-    rule = _DEFAULT
-    for built_in in _BUILT_IN:
-        if (
-            fnmatchcase(key.source, built_in.source)
-            and fnmatchcase(group, built_in.group)
-            and fnmatchcase(identifier, built_in.identifier)
-        ):
-            rule = built_in.rule
-            break
-    if early and rule.for_seconds < STARTING_SECONDS:
-        return replace(rule, for_seconds=STARTING_SECONDS)
-    return rule
+class Rules:
+    """The configured rules, and after them the built-in ones. Pure."""
+
+    def __init__(self, configured: Sequence[AlertRule] = ()) -> None:
+        self._configured = [
+            _Line(rule.source, rule.group, rule.identifier, rule) for rule in configured
+        ]
+        # Few groups have many identifiers: what fits a group is not looked for at each of them.
+        self._of_group = lru_cache(_REMEMBERED)(self._find_of_group)
+
+    def for_key(self, key: Key, *, early: bool) -> Rule:
+        """Give the rule of a key that is not ready; `early`: since its source started."""
+        identifier = fold(key.identifier)
+        configured, built_in = self._of_group(key.source, fold(key.group))
+        base = _first(built_in, identifier) or _DEFAULT
+        if early and base.for_seconds < STARTING_SECONDS:
+            base = replace(base, for_seconds=STARTING_SECONDS)
+        return base if base.silent else _decided(_first(configured, identifier), base)
+
+    def for_source(self, source: str) -> Rule:
+        """Give the rule of a polled source that is down."""
+        for line in self._configured:
+            rule = line.said
+            if rule.group is None and rule.identifier is None and _fits(line.source, source):
+                return _decided(rule, _SOURCE_DOWN)
+        return _SOURCE_DOWN
+
+    def _find_of_group(
+        self, source: str, group: str
+    ) -> tuple[list[tuple[Match | None, AlertRule]], list[tuple[Match | None, Rule]]]:
+        return _fitting(self._configured, source, group), _fitting(_BUILT_IN, source, group)
 
 
-def for_source() -> Rule:
-    """Give the rule of a polled source that is down."""
-    return _SOURCE_DOWN
+def _fits(match: Match | None, name: str) -> bool:
+    return match is None or match(name) is not None
+
+
+def _fitting(
+    lines: Iterable[_Line[Said]], source: str, group: str
+) -> list[tuple[Match | None, Said]]:
+    """Give what decides keys of a group, by identifier, up to what fits them all."""
+    found = []
+    for line in lines:
+        if _fits(line.source, source) and _fits(line.group, group):
+            found.append((line.identifier, line.said))
+            if line.identifier is None:
+                break
+    return found
+
+
+def _first(lines: Iterable[tuple[Match | None, Said]], identifier: str) -> Said | None:
+    for match, said in lines:
+        if match is None or match(identifier):
+            return said
+    return None
+
+
+def _decided(said: AlertRule | None, base: Rule) -> Rule:
+    """Give what a rule says, and what it does not say from what it stands before."""
+    if said is None:
+        return base
+    return Rule(
+        severity=base.severity if said.severity is None else said.severity,
+        for_seconds=base.for_seconds if said.for_seconds is None else said.for_seconds,
+        silent=said.silence,
+        labels=dict(said.labels),
+    )

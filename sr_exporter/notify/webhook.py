@@ -15,14 +15,16 @@ from sr_exporter.errors import NotKept
 from sr_exporter.notify import retry
 from sr_exporter.outbound import Outbound, OutboundError, Post
 from sr_exporter.store.contract import Batch, Standing
+from sr_exporter.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sr_exporter.config import Webhook
     from sr_exporter.notify.figures import NotifierObserver
-    from sr_exporter.notify.outbox import Queue
+    from sr_exporter.notify.queues import Queue
     from sr_exporter.store.contract import Owed, Store
+    from sr_exporter.tasks import Tasks
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +59,7 @@ class WebhookSender:
         self._lanes = [Outbound(self._pool) for _ in range(LANES)]
         self._idle = list(self._lanes)
         self._said: str | None = None
+        self._sending: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._deliveries: set[asyncio.Task[None]] = set()
         queue.on_change(self._changed.set)
@@ -65,8 +68,19 @@ class WebhookSender:
     def backlog(self) -> int:
         return len(self._queue)
 
-    async def run(self) -> None:
-        """Deliver for ever."""
+    def start(self, tasks: Tasks) -> None:
+        """Begin to deliver; who delivers already goes on."""
+        if self._sending is None:
+            self._sending = tasks.start(f"notifier {self.name}", self._run())
+
+    def configure(self, config: Webhook) -> None:
+        """Deliver as it says from the next attempt on; at another place, at once."""
+        moved = config.url.reveal() != self._config.url.reveal()
+        self._config = config
+        if moved:
+            self._queue.retry_now(self._clock())
+
+    async def _run(self) -> None:
         while True:
             self._changed.clear()
             self._start_deliveries()
@@ -79,7 +93,9 @@ class WebhookSender:
                     await self._changed.wait()
 
     async def drain(self) -> None:
-        """Attempt once more whatever is due, and wait for what is under way."""
+        """Stop; attempt once more whatever is due, and wait for what is under way."""
+        if self._sending is not None:
+            await end([self._sending])
         self._start_deliveries()
         while self._deliveries:
             await asyncio.wait(self._deliveries)

@@ -32,10 +32,12 @@ class Pace:
     #: Gives a number in [0, 1).
     random: Callable[[], float]
     failures: int = 0
+    #: Before this no poll may begin, whatever asks for it: `max_share` is used up.
+    soonest: float = 0.0
 
     def next_poll(self, began: float, ended: float, *, good: bool) -> float:
         """Give when to poll after a poll that ran from `began` to `ended`."""
-        soonest = began + (ended - began) / self.max_share
+        soonest = self.soonest = began + (ended - began) / self.max_share
         if good:
             self.failures = 0
             return max(soonest, self._next_place(began))

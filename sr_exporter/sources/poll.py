@@ -62,6 +62,14 @@ class Poller:
         self._version_known = False
         self._uptime: float | None = None
         self._said: str | None = None
+        #: When the poll under way began; None while there is none.
+        self._began: float | None = None
+
+    def soonest(self) -> float:
+        """Give the time of the loop before which its share leaves no room for another poll."""
+        if self._began is not None:  # it is about to be cut off; what it took counts
+            self._pace.next_poll(self._began, asyncio.get_running_loop().time(), good=True)
+        return self._pace.soonest
 
     async def run(self, first_delay_seconds: float, slots: asyncio.Semaphore) -> None:
         """Poll for ever, at most as many at once as there are slots."""
@@ -69,9 +77,10 @@ class Poller:
         await asyncio.sleep(first_delay_seconds)
         while True:
             async with slots:
-                began = loop.time()
+                began = self._began = loop.time()
                 good = await self.poll()
                 ended = loop.time()
+                self._began = None
             following = self._pace.next_poll(began, ended, good=good)
             self._observer.polled(self.source, ended - began)
             self._observer.paced(self.source, following - began)

@@ -9,6 +9,16 @@
   holds on to what they said, newest word per key, and tries again by itself; `load` after a
   later success shows it. At most `JOURNAL_BACKLOG` changes wait so; then the oldest are
   given up and counted.
+* **Refusal.** `load` gives all that is kept, or raises `StoreUnusable` and leaves everything as
+  it found it. A disk that takes nothing is no reason to refuse what can be read.
+* **Place.** What is kept in files that were removed or replaced meanwhile is not kept: the
+  commit has failed.
+* **Bounds.** Changes and dead letters past their retention are removed, and so are the oldest
+  beyond `JOURNAL_ROWS` changes and `DEAD_ROWS` dead letters; tombstones past
+  `TOMBSTONE_SECONDS` and beyond `TOMBSTONES` too. It is done soon, and bit by bit: a commit waits
+  milliseconds for it, or as long as the commit before it took. What is held back or owed is
+  never removed, and numbers of changes do not repeat. `retain` gives a store that is in use
+  another retention.
 * **Ownership.** A batch belongs to the store once it is handed over.
 * **After `close`** nothing is taken any more; `close` returns when all that was handed over
   is kept or has failed.
@@ -29,6 +39,9 @@ if TYPE_CHECKING:
 
 #: How many changes wait in memory while the disk takes none.
 JOURNAL_BACKLOG = 100_000
+#: How many changes, and how many dead letters, are kept at most, however young they are.
+JOURNAL_ROWS = 5_000_000
+DEAD_ROWS = 100_000
 
 
 class Standing(enum.StrEnum):
@@ -89,6 +102,8 @@ class Batch:
     outbox: dict[str, Owed | None] = field(default_factory=dict)
     #: Levels by fingerprint; None deletes.
     alerts: dict[str, AlertRecord | None] = field(default_factory=dict)
+    #: When keys were removed, by folded key; None deletes.
+    tombstones: dict[Key, float | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(
@@ -99,6 +114,7 @@ class Batch:
             or self.changes
             or self.outbox
             or self.alerts
+            or self.tombstones
         )
 
     def merge(self, later: Batch) -> None:
@@ -118,6 +134,7 @@ class Batch:
         self.changes.extend(later.changes)
         self.outbox.update(later.outbox)
         self.alerts.update(later.alerts)
+        self.tombstones.update(later.tombstones)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +148,8 @@ class Kept:
     keys: list[KeyRecord]
     outbox: list[Owed]
     alerts: list[AlertRecord]
+    #: When keys that are held no more were removed, by folded key, the oldest first.
+    tombstones: dict[Key, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +170,11 @@ class StoreFigures:
 
 class Store(Protocol):
     def load(self) -> Kept:
-        """Give everything that is kept. Called once, before the first `commit`."""
+        """Give everything that is kept. Called once, before the first `commit`.
+
+        Raises:
+            StoreUnusable: it cannot be used; nothing of it was altered.
+        """
 
     def commit(self, batch: Batch) -> Future[None]:
         """Keep a batch; the future fails with `NotKept`. Called on the loop's thread."""
@@ -161,6 +184,9 @@ class Store(Protocol):
 
     def figures(self) -> StoreFigures:
         """Give the store's own figures; never blocks."""
+
+    def retain(self, seconds: float) -> None:
+        """Keep changes and dead letters for so long from now on. Called on any thread."""
 
     def close(self) -> None:
         """Keep what was handed over and let go of the files. Blocks; may be called twice."""

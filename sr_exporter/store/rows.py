@@ -17,7 +17,7 @@ from sr_exporter.model import (
     Report,
     SourceRecord,
 )
-from sr_exporter.store.contract import AlertRecord, Owed, Standing
+from sr_exporter.store.contract import AlertRecord, Kept, Owed, Standing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -28,6 +28,8 @@ Row = tuple[Any, ...]
 
 #: SQLite takes no larger integer; no change has a larger number.
 _LAST_ROWID = 2**63 - 1
+#: The version of the schema that brought them.
+_TOMBSTONES_SINCE = 2
 
 _SOURCE = (
     "name, kind, version, transport, last_seen, start_time, down_since, last_error,"
@@ -42,6 +44,7 @@ _CHANGE = (
     "seq, at, kind, source, group_name, identifier, status, old_status, details, ready, was_ready"
 )
 _OWED = "id, seq, notifier, subject, standing, created_at, due_at, attempts, body, reason"
+_TOMBSTONE = "source, group_fold, identifier_fold, at"
 _ALERT = "fingerprint, labels, annotations, starts_at, resolved_at, generator_url"
 
 
@@ -55,6 +58,7 @@ _PUT_KEY = _insert("keys", _KEY)
 _PUT_CHANGE = _insert("changes", _CHANGE)
 _PUT_OWED = _insert("outbox", _OWED)
 _PUT_ALERT = _insert("alerts", _ALERT)
+_PUT_TOMBSTONE = _insert("tombstones", _TOMBSTONE)
 
 
 def write(database: sqlite3.Connection, batch: Batch) -> None:
@@ -65,6 +69,11 @@ def write(database: sqlite3.Connection, batch: Batch) -> None:
         [key.folded() for key in batch.keys_removed],
     )
     put("DELETE FROM sources WHERE name = ?", [(name,) for name in batch.sources_removed])
+    put(
+        "DELETE FROM tombstones WHERE source = ? AND group_fold = ? AND identifier_fold = ?",
+        [key for key, at in batch.tombstones.items() if at is None],
+    )
+    put(_PUT_TOMBSTONE, [(*key, at) for key, at in batch.tombstones.items() if at is not None])
     put(_PUT_KEY, [_key_row(record) for record in batch.keys.values()])
     put(_PUT_SOURCE, [_source_row(record) for record in batch.sources.values()])
     put(_PUT_CHANGE, [_change_row(change) for change in batch.changes])
@@ -78,6 +87,28 @@ def write(database: sqlite3.Connection, batch: Batch) -> None:
     gone = [(mark,) for mark, alert in batch.alerts.items() if alert is None]
     put("DELETE FROM alerts WHERE fingerprint = ?", gone)
     put(_PUT_ALERT, [_alert_row(alert) for alert in batch.alerts.values() if alert])
+
+
+def everything(database: sqlite3.Connection, version: int) -> Kept:
+    """Give all that a start needs, also of a store of an older schema."""
+    (store_id,) = database.execute("SELECT value FROM meta WHERE name = 'store_id'").fetchone()
+    last_seq = database.execute("SELECT value FROM meta WHERE name = 'last_seq'").fetchone()
+    changes(database, 0, 1)  # the journal is not loaded; its table must be there
+    return Kept(
+        store_id=store_id,
+        last_seq=int(last_seq[0]) if last_seq else 0,
+        sources=sources(database),
+        keys=keys(database),
+        outbox=outbox(database),
+        alerts=alerts(database),
+        tombstones=tombstones(database) if version >= _TOMBSTONES_SINCE else {},
+    )
+
+
+def tombstones(database: sqlite3.Connection) -> dict[Key, float]:
+    """Give when keys were removed, the oldest first."""
+    rows = database.execute(f"SELECT {_TOMBSTONE} FROM tombstones ORDER BY at")  # noqa: S608
+    return {Key(*row[:3]): row[3] for row in rows}
 
 
 def sources(database: sqlite3.Connection) -> list[SourceRecord]:

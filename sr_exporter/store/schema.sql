@@ -1,5 +1,6 @@
--- Version 1. Times are Unix seconds. Names are as first spelled; the *_fold columns are what
+-- Version 2. Times are Unix seconds. Names are as first spelled; the *_fold columns are what
 -- they are matched by. `rowid`s are never shown outside.
+-- Every version keeps `store_id` in `meta`: by it a store is known for one of ours.
 
 CREATE TABLE meta (
   name  TEXT PRIMARY KEY,
@@ -42,6 +43,17 @@ CREATE TABLE keys (
   PRIMARY KEY (source, group_fold, identifier_fold)
 ) WITHOUT ROWID;
 
+-- When keys that are held no more were removed. Since version 2.
+CREATE TABLE tombstones (
+  source          TEXT NOT NULL,
+  group_fold      TEXT NOT NULL,
+  identifier_fold TEXT NOT NULL,
+  at              REAL NOT NULL,
+  PRIMARY KEY (source, group_fold, identifier_fold)
+) WITHOUT ROWID;
+
+CREATE INDEX tombstones_at ON tombstones (at);
+
 -- The journal. A change of a source alone has no group.
 CREATE TABLE changes (
   seq        INTEGER PRIMARY KEY,
@@ -57,6 +69,9 @@ CREATE TABLE changes (
   was_ready  INTEGER
 );
 
+-- For trimming, since version 2.
+CREATE INDEX changes_at ON changes (at);
+
 -- What is owed to notifiers that are told of edges.
 CREATE TABLE outbox (
   id         TEXT PRIMARY KEY,
@@ -70,6 +85,9 @@ CREATE TABLE outbox (
   body       BLOB NOT NULL,
   reason     TEXT
 ) WITHOUT ROWID;
+
+-- For trimming, since version 2.
+CREATE INDEX outbox_dead ON outbox (created_at) WHERE standing = 'dead';
 
 -- The levels that were given out to notifiers that are told of levels.
 CREATE TABLE alerts (

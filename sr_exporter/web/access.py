@@ -58,6 +58,19 @@ class Grant:
                     " see sources and groups of its entry in push.tokens",
                 )
 
+    def require_everything(self, what: str) -> None:
+        """Refuse unless everything may be written.
+
+        Raises:
+            Refused: 403; `what` is not for a token of some sources or groups.
+        """
+        if self.token is not None and not ("*" in self.token.sources and "*" in self.token.groups):
+            raise Refused(
+                403,
+                f"this token may not {what}: that takes sources: ['*'] and groups: ['*'] in its"
+                " entry in push.tokens",
+            )
+
     def _allows(self, source: str, group: str) -> bool:
         token = self.token
         if token is None:
@@ -70,7 +83,11 @@ class Grant:
 class Access:
     """Decides who may write, by the tokens configured."""
 
-    def __init__(self, tokens: Sequence[Token]) -> None:
+    def __init__(self, tokens: Sequence[Token] = ()) -> None:
+        self._tokens = tuple(tokens)
+
+    def configure(self, tokens: Sequence[Token]) -> None:
+        """Let the bearers of these write, and no others."""
         self._tokens = tuple(tokens)
 
     def writer(self, request: Request) -> Grant:

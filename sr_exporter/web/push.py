@@ -35,13 +35,14 @@ class PushRoutes:
         access: Access,
         metrics: OwnMetrics,
         *,
-        limit_bytes: int,
+        limit_bytes: int = 2**25,
     ) -> None:
         self._ingest = ingest
         self._state = state
         self._access = access
         self._metrics = metrics
-        self._limit_bytes = limit_bytes
+        #: How large a body may be, after decompression too.
+        self.limit_bytes = limit_bytes
 
     async def push(self, request: Request) -> Response:
         """`POST /api/v1/push`: 200 once kept, 400 with the items that are wrong."""
@@ -61,7 +62,7 @@ class PushRoutes:
         source = request.query_params.get("source", PUSH_SOURCE)
         if not source:
             raise Refused(400, "source: must not be empty", items=[])
-        body = await bodies.read(request, self._limit_bytes)
+        body = await bodies.read(request, self.limit_bytes)
         try:
             statements = wire.statements(body, source=name(source))
             grant.require((said.source, said.group) for said in statements)

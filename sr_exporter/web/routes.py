@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from sr_exporter.web.health import HealthRoutes
     from sr_exporter.web.page import PageRoutes
     from sr_exporter.web.push import PushRoutes
+    from sr_exporter.web.reload import ReloadRoute
     from sr_exporter.web.scrape import ScrapeRoute
 
 
 def application(
-    *, scrape: ScrapeRoute, push: PushRoutes, page: PageRoutes, health: HealthRoutes
+    *,
+    scrape: ScrapeRoute,
+    push: PushRoutes,
+    page: PageRoutes,
+    health: HealthRoutes,
+    reload: ReloadRoute,
 ) -> Starlette:
     """Put the routes together."""
     served = Starlette(
@@ -28,6 +34,7 @@ def application(
             Route("/api/v1/sources/{target:path}", push.forget, methods=["DELETE"]),
             Route("/-/healthy", health.healthy),
             Route("/-/ready", health.ready),
+            Route("/-/reload", reload.reload, methods=["POST", "PUT"]),
             Route("/", page.index),
             Route("/sources/{source:path}", page.index),
             Route("/runbooks", page.runbooks),

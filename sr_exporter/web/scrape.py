@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from sr_exporter.metrics.scrape import Exposition
 
 
+#: How long a scrape waits for the disk: one that hangs must not blind Prometheus.
+KEPT_SECONDS = 1.0
+
+
 class ScrapeRoute:
     def __init__(self, exposition: Exposition, ingest: Ingest) -> None:
         self._exposition = exposition
@@ -26,6 +30,8 @@ class ScrapeRoute:
             accept_encoding=", ".join(request.headers.getlist("accept-encoding")) or None,
             names=frozenset(request.query_params.getlist("name[]")),
         )
+        # A counter that was shown must not be lower after a crash.
+        await self._ingest.kept(KEPT_SECONDS)
         headers = {"Vary": "Accept, Accept-Encoding"}
         if scraped.gzip:
             headers["Content-Encoding"] = "gzip"

@@ -240,10 +240,35 @@ def test_the_readme_begins_with_the_commands_that_are_tested():
     assert commands[1] == "sh tests/run"
 
 
-def test_sighup_does_not_end_it(tmp_path):
-    """Reload is not built yet; asking for it is said in the log, and ends nothing."""
+def test_sighup_reloads(tmp_path):
+    """A good file is in force, a faulty one is said in the log, all of it; neither ends it."""
+    file = tmp_path / "sr.yml"
+    file.write_text("limits: {body_bytes: 1024}\n")
+    flags = (f"--storage.path={tmp_path / 'data'}", f"--config.file={file}")
+    large = {"group": "g", "status": 1, "details": "x" * 1024}
+    with Command(*flags) as running:
+        running.wait_ready()
+        assert running.client.push(large).status_code == 413
+        file.write_text("limits: {body_bytes: 4096}\n")
+        running.signal(signal.SIGHUP)
+        eventually(lambda: "configuration reloaded" in running.said)
+        assert running.client.push(large).status_code == 200
+        file.write_text("limits: {body_bytes: 1}\nnotifers: []\n")
+        running.signal(signal.SIGHUP)
+        eventually(lambda: running.said.count("configuration not reloaded") == 2)
+        assert "limits.body_bytes: must be" in running.said
+        assert "did you mean notifiers?" in running.said
+        assert running.client.push(large).status_code == 200
+
+
+def test_many_sighups_are_few_reloads(tmp_path):
+    """And one during the start ends nothing."""
     with Command(f"--storage.path={tmp_path}") as running:
         running.wait_ready()
-        running.signal(signal.SIGHUP)
-        eventually(lambda: "reload is not built yet" in running.said)
+        for _ in range(200):
+            running.signal(signal.SIGHUP)
+        eventually(lambda: "configuration reloaded" in running.said)
         assert running.client.push({"group": "g", "status": 1}).status_code == 200
+        assert running.client.reload().status_code == 200
+        running.signal(signal.SIGTERM)
+        assert running.wait() == 0

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from sr_exporter.config import (
     Alertmanager,
+    AlertRule,
     BasicAuth,
     Config,
     Limits,
@@ -32,6 +33,7 @@ from sr_exporter.config import (
 from sr_exporter.config.keys import NOT_BUILT, NUMBERS, SCHEMA, SPANS
 from sr_exporter.durations import format_duration
 from sr_exporter.errors import ConfigError, Fault
+from sr_exporter.model import fold
 from sr_exporter.redact import redact_url
 
 ETC = Path("/etc/sr")
@@ -77,6 +79,19 @@ FULL: dict[str, Any] = {
         "tokens": [
             {"token_file": "push.token", "sources": ["sbc-*"], "groups": ["dispatcher"]},
             {"token_file": "/etc/sr/other.token"},
+        ]
+    },
+    "alerts": {
+        "rules": [
+            {
+                "source": "sip-*",
+                "group": "uac_registrant",
+                "identifier": "*vip*",
+                "severity": "critical",
+                "for": "1m30s",
+                "labels": {"team": "voice", "_tier_1": "gold plus"},
+            },
+            {"source": "lab", "silence": True},
         ]
     },
     "notifiers": [
@@ -161,6 +176,17 @@ def test_reads_every_key() -> None:
         tokens=(
             Token(hashlib.sha256(b"hunter2-token").digest(), ("sbc-*",), ("dispatcher",)),
             Token(hashlib.sha256(b"hunter2-other").digest(), ("*",), ("*",)),
+        ),
+        rules=(
+            AlertRule(
+                source="sip-*",
+                group="uac_registrant",
+                identifier="*vip*",
+                severity="critical",
+                for_seconds=90.0,
+                labels=(("_tier_1", "gold plus"), ("team", "voice")),
+            ),
+            AlertRule(source="lab", silence=True),
         ),
         notifiers=(
             Alertmanager("am", ("http://10.0.0.7:9093", "https://am.example/prefix"), 4.0),
@@ -250,6 +276,122 @@ def test_a_file_that_cannot_be_read_is_one_fault(
     assert str(caught.value) == f"{path}: {what}"
 
 
+# --- alert rules -----------------------------------------------------------------------------
+
+
+def rules(*entries: str) -> str:
+    return "".join(("alerts:\n  rules:\n", *(f"    - {entry}\n" for entry in entries)))
+
+
+@pytest.mark.parametrize(
+    ("entry", "rule"),
+    [
+        ("{severity: critical}", AlertRule(severity="critical")),
+        ("{severity: 'P 1 é'}", AlertRule(severity="P 1 é")),
+        ("{for: 0s}", AlertRule(for_seconds=0.0)),
+        ("{for: '0'}", AlertRule(for_seconds=0.0)),
+        ("{for: 1w}", AlertRule(for_seconds=604_800.0)),
+        ("{silence: true}", AlertRule(silence=True)),
+        ("{silence: Yes}", AlertRule(silence=True)),
+        ("{silence: ON}", AlertRule(silence=True)),
+        ("{silence: !!bool 'true'}", AlertRule(silence=True)),
+        ("{silence: off, for: 1s}", AlertRule(for_seconds=1.0)),
+        ("{silence: true, labels: }", AlertRule(silence=True)),
+        ("{silence: true, labels: {}}", AlertRule(silence=True)),
+        ("{for: 1s, labels: }", AlertRule(for_seconds=1.0)),
+        ("{labels: {a: '1', B_2: ü}}", AlertRule(labels=(("a", "1"), ("B_2", "ü")))),
+        (f"{{labels: {{{'a' * 200}: b}}}}", AlertRule(labels=(("a" * 200, "b"),))),
+        ("{labels: {_: x}}", AlertRule(labels=(("_", "x"),))),
+        ("{labels: {<<: {a: x, b: y}, a: z}}", AlertRule(labels=(("a", "z"), ("b", "y")))),
+        (
+            "{source: 'A[b', group: '*', identifier: 'Ü?', for: 1s}",
+            AlertRule("A[b", "*", "Ü?", for_seconds=1.0),
+        ),
+    ],
+)
+def test_reads_alert_rules(entry: str, rule: AlertRule) -> None:
+    """What a rule does not say is None, and what it says arrives as written."""
+    assert parsed(rules(entry)).rules == (rule,)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        # A rule with a group never fits a lost source, the second does.
+        ("{group: '*', for: 1s}", "{for: 2s}"),
+        ("{source: a, identifier: '*', for: 1s}", "{source: a, for: 2s}"),
+        # The case of a source counts.
+        ("{source: a, for: 1s}", "{source: A, for: 2s}"),
+        ("{source: a, group: g, for: 1s}", "{source: A, group: g, for: 2s}"),
+        # To fit all that another fits is not to have the same globs.
+        ("{silence: true}", "{group: core, for: 1s}", "{source: a, for: 1s}"),
+        ("{group: core, for: 1s}", "{identifier: core, for: 1s}"),
+    ],
+)
+def test_rules_that_can_be_reached_are_right(entries: tuple[str, ...]) -> None:
+    """Only globs that decide nothing new are refused."""
+    assert len(parsed(rules(*entries)).rules) == len(entries)
+
+
+_GLOB = st.text("abAB*?[]!-éÉ", min_size=1, max_size=3)
+_NAME = st.text(min_size=1).filter(lambda text: text.isprintable() and text == text.strip())
+_LABELS = st.dictionaries(
+    st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]*", fullmatch=True).filter(
+        lambda name: not name.startswith("__") and name not in OWN_LABELS
+    ),
+    _NAME,
+    max_size=3,
+)
+_GLOBS = {"source": _GLOB, "group": st.none() | _GLOB, "identifier": st.none() | _GLOB}
+_SPEAKING = st.builds(
+    AlertRule,
+    **_GLOBS,
+    severity=st.none() | _NAME,
+    for_seconds=st.none() | st.integers(0, 604_800_000).map(lambda ms: ms / 1000),
+    labels=_LABELS.map(lambda labels: tuple(labels.items())),
+).filter(lambda rule: rule != AlertRule(rule.source, rule.group, rule.identifier))
+_SILENT = st.builds(AlertRule, **_GLOBS, silence=st.just(True))
+
+
+def written(rule: AlertRule) -> dict[str, Any]:
+    """Write a rule as an operator does."""
+    wait = None if rule.for_seconds is None else format_duration(rule.for_seconds)
+    entry = {
+        "source": rule.source,
+        "group": rule.group,
+        "identifier": rule.identifier,
+        "severity": rule.severity,
+        "for": wait,
+        "labels": dict(rule.labels) or None,
+        "silence": rule.silence or None,
+    }
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def decides(rule: AlertRule) -> set[tuple[str, ...]]:
+    """Give what a rule can decide, as far as its globs are compared."""
+    found = {("key", rule.source, fold(rule.group or "*"), fold(rule.identifier or "*"))}
+    if rule.group is None and rule.identifier is None:
+        found.add(("source", rule.source))
+    return found
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(_SPEAKING | _SILENT, max_size=8))
+def test_rules_come_back_as_they_were_written(configured: list[AlertRule]) -> None:
+    """Each rule is read as it was meant; those that come too late are found, and only those."""
+    text = yaml.safe_dump({"alerts": {"rules": list(map(written, configured))}}, sort_keys=False)
+    late = [
+        f"alerts.rules[{index}]: is never reached: alerts.rules[{firsts[0]}] has the same globs"
+        for index, rule in enumerate(configured)
+        if (firsts := [n for n in range(index) if decides(rule) <= decides(configured[n])])
+    ]
+    if late:
+        assert faults(text) == late
+    else:
+        assert parsed(text).rules == tuple(configured)
+
+
 # --- what is wrong ---------------------------------------------------------------------------
 
 DURATION = (
@@ -266,6 +408,13 @@ HOST = "has no valid host name"
 ONE_TOKEN = "must hold one token: ASCII letters, digits and signs, no spaces"
 LEVELS = "an Alertmanager takes levels, not changes: leave it at readiness"
 TWICE = "is there twice: the first is "
+NO_LABEL = "no label name (letters, digits and _, no digit first)"
+OWN_LABELS = ("alertname", "source", "group", "identifier", "severity", "subject")
+SET_ITSELF = "is a label that the exporter sets itself"
+BESIDE = "has no effect beside silence"
+SAYS_NOTHING = "says nothing: give it severity, for, labels or silence"
+PRINTABLE = "must be printable, without spaces at its ends"
+FLAG = "must be true or false"
 
 
 def source(entries: str) -> str:
@@ -585,6 +734,140 @@ def token(file: str) -> str:
             ["notifiers[0].webhook.url_file: must be a file name, not a URL"],
         ),
         (hook("url: 'http://h', max_age: 1s"), ["notifiers[0].webhook.max_age: must be 1m to 1y"]),
+        # alert rules
+        ("alerts: []", ["alerts: must be a mapping, not a list"]),
+        ("alerts: {rule: []}", ["alerts.rule: unknown key (did you mean rules?)"]),
+        ("alerts: {watchdog: true}", ["alerts.watchdog: unknown key"]),
+        ("alerts: {rules: {}}", ["alerts.rules: must be a list, not a mapping"]),
+        (rules("silence"), ["alerts.rules[0]: must be a mapping, not a string"]),
+        (rules(""), [f"alerts.rules[0]: {SAYS_NOTHING}"]),
+        (rules("{}"), [f"alerts.rules[0]: {SAYS_NOTHING}"]),
+        (
+            rules("{source: a, group: b, identifier: c, silence: no, labels: {}}"),
+            [f"alerts.rules[0]: {SAYS_NOTHING}"],
+        ),
+        (
+            rules("{serverity: critical}"),
+            ["alerts.rules[0].serverity: unknown key (did you mean severity?)"],
+        ),
+        (rules("{keep_firing_for: 1m}"), ["alerts.rules[0].keep_firing_for: is not built yet"]),
+        (
+            rules("{source: [a], group: , identifier: 5, for: 1s}"),
+            [
+                "alerts.rules[0].source: must be a string, not a list",
+                "alerts.rules[0].group: must be a string, not nothing",
+                "alerts.rules[0].identifier: must be a string, not a number (quote it)",
+            ],
+        ),
+        (
+            rules("{source: '', group: '', identifier: '', for: 1s}"),
+            [
+                "alerts.rules[0].source: must not be empty",
+                "alerts.rules[0].group: must not be empty",
+                "alerts.rules[0].identifier: must not be empty",
+            ],
+        ),
+        (rules("{severity: ''}"), ["alerts.rules[0].severity: must not be empty"]),
+        (rules("{severity: }"), ["alerts.rules[0].severity: must be a string, not nothing"]),
+        (rules('{severity: "a\\n"}'), [f"alerts.rules[0].severity: {PRINTABLE}"]),
+        (rules("{for: 30}"), ["alerts.rules[0].for: must be a duration such as 30s, not a number"]),
+        (rules("{for: -1s}"), [f'alerts.rules[0].for: "-1s" {DURATION}']),
+        (rules("{for: 1w1ms}"), ["alerts.rules[0].for: must be 0s to 1w"]),
+        (rules("{silence: 1}"), [f"alerts.rules[0].silence: {FLAG}, not a number"]),
+        (rules("{silence: 'true'}"), [f"alerts.rules[0].silence: {FLAG}, not a string"]),
+        (rules("{silence: }"), [f"alerts.rules[0].silence: {FLAG}, not nothing"]),
+        (rules("{silence: !!bool x}"), [f"alerts.rules[0].silence: {FLAG}"]),
+        (rules("{silence: !!bool {}}"), [f"alerts.rules[0].silence: {FLAG}, not a tagged value"]),
+        (
+            rules("{silence: true, severity: critical, for: 0s, labels: {a: b}}"),
+            [
+                f"alerts.rules[0].severity: {BESIDE}",
+                f"alerts.rules[0].for: {BESIDE}",
+                f"alerts.rules[0].labels: {BESIDE}",
+            ],
+        ),
+        # labels
+        (rules("{labels: [a]}"), ["alerts.rules[0].labels: must be a mapping, not a list"]),
+        (rules("{labels: team}"), ["alerts.rules[0].labels: must be a mapping, not a string"]),
+        (
+            rules("{labels: {team: 5}}"),
+            ["alerts.rules[0].labels.team: must be a string, not a number (quote it)"],
+        ),
+        (
+            rules("{labels: {team: }}"),
+            ["alerts.rules[0].labels.team: must be a string, not nothing"],
+        ),
+        (rules("{labels: {team: ''}}"), ["alerts.rules[0].labels.team: must not be empty"]),
+        (rules("{labels: {team: ' x'}}"), [f"alerts.rules[0].labels.team: {PRINTABLE}"]),
+        (rules('{labels: {team: "\\uD800"}}'), [f"alerts.rules[0].labels.team: {PRINTABLE}"]),
+        (
+            rules("{labels: {__a: b, __: c}}"),
+            [
+                "alerts.rules[0].labels.__a: must not begin with __",
+                "alerts.rules[0].labels.__: must not begin with __",
+            ],
+        ),
+        *(
+            (rules(f"{{labels: {{{name}: x}}}}"), [f"alerts.rules[0].labels.{name}: {SET_ITSELF}"])
+            for name in OWN_LABELS
+        ),
+        *(
+            (rules(f"{{labels: {{{name}: x}}}}"), [f"alerts.rules[0].labels: {NO_LABEL} on line 3"])
+            for name in (
+                "1a",
+                "a-b",
+                "a.b",
+                "a b",
+                "é",
+                "aé",
+                "''",
+                '"a\\n"',
+                "5",
+                "on",
+                "[a]",
+                "url:http://hunter2",
+                "~",
+            )
+        ),
+        (
+            rules("labels:\n        a: x\n        b: y\n        a: z"),
+            ["alerts.rules[0].labels: the key a is there twice, on lines 4 and 6"],
+        ),
+        (
+            rules("{labels: {<<: 5}}"),
+            ["alerts.rules[0].labels: << must name a mapping, or a list of them"],
+        ),
+        # rules that come too late
+        (
+            rules("{group: core, for: 1s}", "{for: 1s}", "{group: Core, identifier: '*', for: 2s}"),
+            ["alerts.rules[2]: is never reached: alerts.rules[0] has the same globs"],
+        ),
+        (
+            rules("{for: 1s}", "{source: '*', silence: true}", "{group: '*', silence: true}"),
+            [
+                "alerts.rules[1]: is never reached: alerts.rules[0] has the same globs",
+                "alerts.rules[2]: is never reached: alerts.rules[0] has the same globs",
+            ],
+        ),
+        (
+            rules("{identifier: Vip, for: 1s}", "{identifier: vIP, group: '*', for: 2s}"),
+            ["alerts.rules[1]: is never reached: alerts.rules[0] has the same globs"],
+        ),
+        (
+            rules("{group: '*', for: 1s}", "{for: 1s}", "{for: 2s}"),
+            ["alerts.rules[2]: is never reached: alerts.rules[1] has the same globs"],
+        ),
+        (
+            # One whose globs cannot be read stands in nobody's way.
+            rules("{group: 5, for: 1s}", "text", "{nope: 1, for: 1s}", "{for: x}", "{for: 2s}"),
+            [
+                "alerts.rules[0].group: must be a string, not a number (quote it)",
+                "alerts.rules[1]: must be a mapping, not a string",
+                "alerts.rules[2].nope: unknown key",
+                f'alerts.rules[3].for: "x" {DURATION}',
+                "alerts.rules[4]: is never reached: alerts.rules[3] has the same globs",
+            ],
+        ),
     ],
 )
 def test_says_what_is_wrong_and_where(text: str, expected: list[str]) -> None:
@@ -620,9 +903,10 @@ def test_all_faults_at_once() -> None:
         notifiers: [{name: n, webhook: {url: x, send: never}}, {name: n}]
         storage: {retention: forever}
         limits: {identifiers: -1}
-        alerts: {}
+        alerts: {report_rules: [], rules: [{for: 1y, labels: {"1": x}}, {silence: 0}, {}]}
+        events: {}
     """) == [
-        "alerts: is not built yet",
+        "events: is not built yet",
         "defaults.nope: unknown key",
         "defaults.timeout: must be 100ms to 5m",
         "sources_files[0]: nope.yml cannot be read: No such file or directory",
@@ -635,6 +919,12 @@ def test_all_faults_at_once() -> None:
         "sources[2]: mi is required",
         f"sources.d/a.yml[0].name: {TWICE}sources[1].name",
         "push.tokens[0].token_file: nope cannot be read: No such file or directory",
+        "alerts.report_rules: is not built yet",
+        "alerts.rules[0].for: must be 0s to 1w",
+        f"alerts.rules[0].labels: {NO_LABEL} on line 12",
+        "alerts.rules[1]: is never reached: alerts.rules[0] has the same globs",
+        "alerts.rules[1].silence: must be true or false, not a number",
+        "alerts.rules[2]: is never reached: alerts.rules[0] has the same globs",
         f"notifiers[0].webhook.url: {HTTP}",
         'notifiers[0].webhook.send: must be readiness or changes, not "never"',
         f"notifiers[1].name: {TWICE}notifiers[0].name",
@@ -649,6 +939,7 @@ def test_all_faults_at_once() -> None:
     "text",
     [
         "limits: &a {<<: *a, identifiers: 0}",
+        "alerts: {rules: [{labels: &a {<<: *a, b: *a}}]}",
         "sources: &a [*a, *a]",
         "defaults: &a\n  timeout: *a",
         "x0: &x0 {a: 1}\n"
@@ -710,6 +1001,8 @@ ANYTHING = st.recursive(
 @pytest.mark.parametrize("value", [True, {"x": 1}, ["", {}], ""])
 def test_every_key_is_read(name: str, value: Any) -> None:
     """A value that is wrong for it is a fault of every known key: none is left unread."""
+    if value is True and name == "alerts.rules[].silence":
+        value = 1
     changed = copy.deepcopy(FULL)
     where = put(changed, name, value)
     assert any(line.startswith(where) for line in faults(yaml.safe_dump(changed)))
@@ -844,6 +1137,7 @@ def test_the_documented_defaults_are_the_defaults() -> None:
         "defaults": {},
         "sources": [{"name": "a", "mi": "http://h"}],
         "push": {"tokens": [{"token_file": "push.token"}]},
+        "alerts": {"rules": [{"severity": "critical"}]},
         "notifiers": [
             {"name": "am", "alertmanager": {"urls": ["http://h"]}},
             {"name": "hook", "webhook": {"url": "http://h"}},
@@ -851,20 +1145,20 @@ def test_the_documented_defaults_are_the_defaults() -> None:
         "storage": {},
         "limits": {},
     }
-    written = copy.deepcopy(plain)
+    changed = copy.deepcopy(plain)
     set_keys = set()
     for name, _, default, _ in table("Keys"):
         if default.startswith("`"):
             parent, _, key = name.rpartition(".")
-            target: Any = written
+            target: Any = changed
             for part in parent.split("."):
                 target = target[part.removesuffix("[]")]
                 if part.endswith("[]"):
                     target = next(e for e in target if kind_of(name) in {"", *e})
             target[key] = yaml.safe_load(default.strip("`"))
             set_keys.add(name)
-    assert len(set_keys) == 14
-    assert parsed(yaml.safe_dump(written)) == parsed(yaml.safe_dump(plain))
+    assert len(set_keys) == 16
+    assert parsed(yaml.safe_dump(changed)) == parsed(yaml.safe_dump(plain))
 
 
 def kind_of(name: str) -> str:
@@ -882,3 +1176,8 @@ def test_the_documented_example_is_right() -> None:
     )
     assert [source.name for source in config.sources] == ["sip-1", "sip-2"]
     assert len(config.notifiers) == 2
+    assert config.rules == (
+        AlertRule(source="lab-*", silence=True),
+        AlertRule(group="uac_registrant", identifier="*vip*", severity="critical", for_seconds=10),
+        AlertRule(group="drouting", labels=(("team", "carriers"),)),
+    )

@@ -13,7 +13,7 @@ ROOT = Path(sr_exporter.__file__).parent
 
 #: What each part may import of the project. `model`, `errors` and the small leaves are words
 #: that everybody uses.
-WORDS = {"model", "errors", "durations", "redact", "words", "sr_exporter"}
+WORDS = {"model", "errors", "durations", "redact", "words", "tasks", "sr_exporter"}
 #: What is held, to be read.
 READ_SIDE = {"held", "ledger", "outcome", "state"}
 ALLOWED = {
@@ -21,6 +21,7 @@ ALLOWED = {
     "errors": {"model"},
     "durations": set(),
     "redact": set(),
+    "tasks": set(),
     "words": {"model"},
     "rings": {"model"},
     "held": {"model"},
@@ -32,13 +33,14 @@ ALLOWED = {
     "outbound": WORDS,
     "ingest": WORDS | READ_SIDE | {"store.contract"},
     "mi": WORDS | {"wire", "outbound"},
-    "sources": WORDS | {"wire", "mi", "ingest"},
+    "sources": WORDS | {"wire", "mi", "ingest", "config"},
     "config": WORDS,
     "metrics": WORDS | READ_SIDE | {"store.contract"},
     "notify": WORDS | READ_SIDE | {"store.contract", "outbound", "config"},
     "own": WORDS | READ_SIDE | {"ingest", "store.contract", "metrics"},
     "web": WORDS | READ_SIDE | {"wire", "ingest", "config", "metrics"},
     "logs": WORDS,
+    "reload": WORDS | {"config", "metrics"},
     "simulator": WORDS | {"wire"},
     "app": None,
     "demo": {"app", "config", "simulator", "web"},

@@ -82,6 +82,9 @@ class FakeStore:
     def figures(self) -> StoreFigures:
         return StoreFigures(0, 0, 0.0, 0, 0, len(self._futures), 0, self.error)
 
+    def retain(self, seconds: float) -> None:
+        pass
+
     def close(self) -> None:
         self.release()
 
@@ -284,6 +287,35 @@ def test_a_pusher_that_goes_away_stops_nothing():
         door.store.release()
         await asyncio.sleep(0)
         assert door.log == ["read", "handed over", "kept", "deliver #1"]
+
+    run(act)
+
+
+def test_what_is_shown_waits_until_it_is_kept():
+    """A counter shown and then lost to a crash would have fallen; a disk that hangs is not
+    waited for for ever.
+    """
+
+    async def act(door: Door) -> None:
+        await door.ingest.kept(5.0)  # nothing was applied yet: nothing to wait for
+        door.store.waiting = True
+        pushing = asyncio.ensure_future(door.ingest.push([said()]))
+        await asyncio.sleep(0)
+        began = door.clock()
+        showing = asyncio.ensure_future(door.ingest.kept(5.0))
+        await asyncio.sleep(1.0)
+        assert not showing.done()
+        door.store.release()
+        await showing
+        assert door.clock() - began == pytest.approx(1.0)
+        await pushing
+        late = asyncio.ensure_future(door.ingest.push([said(status=-1)]))
+        await asyncio.sleep(0)
+        began = door.clock()
+        await door.ingest.kept(5.0)
+        assert door.clock() - began == pytest.approx(5.0)
+        door.store.release()
+        await late
 
     run(act)
 

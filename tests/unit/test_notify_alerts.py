@@ -22,6 +22,7 @@ from sr_exporter.model import (
 )
 from sr_exporter.notify import alerts
 from sr_exporter.notify.alerts import Alert, Links
+from sr_exporter.notify.rules import Rule, Rules
 from sr_exporter.state import State
 
 LINKS = Links("http://sr.example:9797")
@@ -31,7 +32,7 @@ NOW = 1795377166.0
 def alert_of(state: State, key: Key) -> Alert:
     entry = state.entry(key)
     assert entry is not None
-    return alerts.of_key(entry, LINKS)
+    return alerts.of_key(entry, Rules().for_key(key, early=entry.early), LINKS)
 
 
 def pushed(**fields: object) -> Alert:
@@ -147,7 +148,7 @@ def test_the_alert_of_a_removed_key_is_the_one_it_had():
         7, NOW + 60, ChangeKind.REMOVED, "push", "core", "main", was_ready=False,
         not_ready_since=NOW,
     )  # fmt: skip
-    gone = alerts.of_removed_key(change, LINKS)
+    gone = alerts.of_removed_key(change, Rule(severity="critical"), LINKS)
     assert (gone.labels, gone.starts_at) == (fired.labels, fired.starts_at)
     assert gone.generator_url == fired.generator_url
     assert gone.annotations == {
@@ -163,7 +164,12 @@ def test_the_alert_of_a_removed_key_is_the_one_it_had():
 def test_the_alert_of_a_source(error, said):
     """A lost source has an alert of its own, known by its name alone."""
     assert alerts.of_source(
-        "sip 1/ü", since=NOW, error=error, links=LINKS, address="http://h:8888/mi"
+        "sip 1/ü",
+        Rules().for_source("sip 1/ü"),
+        LINKS,
+        since=NOW,
+        error=error,
+        address="http://h:8888/mi",
     ) == Alert(
         labels={"alertname": "OpenSIPSSourceDown", "source": "sip 1/ü", "severity": "critical"},
         annotations={
@@ -175,6 +181,26 @@ def test_the_alert_of_a_source(error, said):
         starts_at=NOW,
         generator_url="http://sr.example:9797/sources/sip%201%2F%C3%BC",
     )
+
+
+def test_labels_of_a_rule_are_added_and_take_no_other_ones_place():
+    """What tells alerts apart stays what it is, whatever an operator writes."""
+    state = State()
+    state.apply(Statement("push", "g", status=-1), NOW)
+    entry = state.entry(Key("push", "g", "main"))
+    assert entry is not None
+    rule = Rule(labels={"team": "voip", "source": "forged", "severity": "forged"})
+    labels = alerts.of_key(entry, rule, LINKS).labels
+    assert labels == {
+        "alertname": "OpenSIPSNotReady",
+        "source": "push",
+        "group": "g",
+        "identifier": "main",
+        "severity": "warning",
+        "team": "voip",
+    }
+    down = alerts.of_source("sip-1", rule, LINKS, since=NOW, error=None)
+    assert (down.labels["team"], down.labels["source"]) == ("voip", "sip-1")
 
 
 def test_links_survive_any_name():

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sr_exporter.config.values import AlertRule
 from sr_exporter.model import (
     Configured,
     Forget,
@@ -20,10 +21,9 @@ from sr_exporter.model import (
     Snapshot,
     Statement,
 )
-from sr_exporter.notify import rules
 from sr_exporter.notify.alerts import Links
 from sr_exporter.notify.book import RESOLVED_SECONDS, AlertBook
-from sr_exporter.notify.rules import Rule
+from sr_exporter.notify.rules import Rules
 from sr_exporter.state import State
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Bench:
         self.state = State()
         self.book = AlertBook(self.state, LINKS)
         self.kept: dict[str, AlertRecord] = {}
+        self.rules = Rules()
 
     def see(self, observation: Observation) -> dict[str, AlertRecord | None]:
         self.book.observe(self.state.apply(observation, self.now))
@@ -92,6 +93,12 @@ class Bench:
         )
         self.book = AlertBook(self.state, LINKS)
         self.book.restore(list(self.kept.values()), self.now)
+        self.book.change_rules(self.rules)
+
+    def reload(self, *rules: AlertRule) -> dict[str, AlertRecord | None]:
+        self.rules = Rules(rules)
+        self.book.change_rules(self.rules)
+        return self.refresh()
 
 
 def _about(record: AlertRecord) -> str:
@@ -259,30 +266,64 @@ def test_another_number_that_is_not_ready_goes_on_with_the_alert():
     assert (only(b).starts_at, only(b).annotations["status"]) == (START, "-2")
 
 
-def test_an_alert_whose_labels_change_is_resolved_under_the_old_ones(monkeypatch):
-    """Else it would stay at the receiver until its end came by itself."""
+def test_an_alert_whose_labels_change_is_resolved_under_the_old_ones():
+    """Else it would stay at the receiver until its end came by itself; and it says why."""
     b = Bench()
     b.push(-1)
     old = only(b)
     b.later(10)
-    monkeypatch.setattr(rules, "for_key", lambda key, *, early: Rule(severity="critical"))
-    changed = b.push(-1, details="look again")
+    changed = b.reload(AlertRule(group="g", severity="critical", labels=(("team", "voip"),)))
     assert len(changed) == 2
     new = next(record for record in changed.values() if record and record.resolved_at is None)
-    assert changed[old.fingerprint] is not None
-    assert b.kept[old.fingerprint].resolved_at == START + 10
-    assert new.labels["severity"] == "critical"
+    ended = b.kept[old.fingerprint]
+    assert ended.resolved_at == START + 10
+    assert "not by a recovery" in ended.annotations["description"]
+    assert (new.labels["severity"], new.labels["team"]) == ("critical", "voip")
+    assert "not by a recovery" not in new.annotations["description"]
     assert new.starts_at == START
     assert b.firing() == ["g"]
 
 
-def test_a_rule_that_became_silent_resolves(monkeypatch):
-    """No rule, no alert."""
+def test_a_rule_that_became_silent_resolves():
+    """No rule, no alert; a rule that speaks again brings it back as it began."""
     b = Bench()
     b.push(-1)
-    monkeypatch.setattr(rules, "for_key", lambda key, *, early: Rule(silent=True))
-    b.push(-1, details="look again")
-    assert (b.firing(), only(b).resolved_at) == ([], START)
+    b.later(10)
+    b.reload(AlertRule(group="g", silence=True))
+    assert (b.firing(), only(b).resolved_at) == ([], START + 10)
+    b.reload()
+    assert (b.firing(), only(b).starts_at) == (["g"], START)
+
+
+def test_a_rule_with_another_for_counts_from_the_beginning():
+    """Shorter than what is over: at once. Longer: what fires goes on."""
+    b = Bench()
+    b.push(-1, group="uac_registrant")
+    b.later(20)
+    assert b.firing() == []
+    b.reload(AlertRule(group="uac_registrant", for_seconds=10.0))
+    assert (b.firing(), only(b).starts_at) == (["uac_registrant"], START)
+    b.reload(AlertRule(group="uac_registrant", for_seconds=600.0))
+    assert b.firing() == ["uac_registrant"]
+
+
+def test_a_reload_that_changes_nothing_tells_nothing():
+    """Levels are not told anew because a file was read anew."""
+    b = Bench()
+    b.push(-1)
+    assert b.reload() == {}
+
+
+def test_a_restart_with_other_rules_ends_what_the_old_ones_began():
+    """Most configurations change by a restart."""
+    b = Bench()
+    b.push(-1)
+    old = only(b)
+    b.rules = Rules([AlertRule(group="g", severity="critical")])
+    b.restart()
+    b.refresh()
+    assert b.kept[old.fingerprint].resolved_at == START
+    assert [record.labels["severity"] for record in b.book.firing()] == ["critical"]
 
 
 # --- sources ---------------------------------------------------------------------------------
@@ -405,6 +446,7 @@ def test_what_ended_while_we_were_away_is_resolved():
     b.state = state
     b.book = AlertBook(state, LINKS)
     b.book.restore(records, b.now)
+    b.book.change_rules(b.rules)
     b.refresh()
     assert b.firing() == []
     assert {_about(record): record.resolved_at for record in b.kept.values()} == {

@@ -64,6 +64,9 @@ class MemoryStore:
     def figures(self) -> StoreFigures:
         return StoreFigures(0, 0, 0.0, 0, 0, 0, 0, None)
 
+    def retain(self, seconds: float) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

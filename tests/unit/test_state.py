@@ -74,7 +74,8 @@ class Polled:
         return entry
 
     def configure(self, *sources: PolledSource) -> Outcome:
-        return self.state.apply(Configured(sources), self.now)
+        configured = Configured(sources, limit_identifiers=self.state.limit_identifiers)
+        return self.state.apply(configured, self.now)
 
     def question(self, *statuses: ListedStatus, **said) -> Snapshot:
         """Send a poll's question now; what it is answered with is applied by `answer`."""
@@ -127,6 +128,7 @@ def restored(state: State, now: float) -> State:
         [source.record() for source in state.sources.values()],
         [entry.record() for source in state.sources.values() for entry in source.entries()],
         now,
+        state.tombstones,
     )
     return fresh
 
@@ -1100,6 +1102,7 @@ def picture(state: State) -> tuple[object, ...]:
         [entry.record() for source in state.sources.values() for entry in source.entries()],
         [entry.key for entry in state.not_ready],
         state.next_deadline(),
+        dict(state.tombstones),
     )
 
 
@@ -1108,6 +1111,7 @@ def picture(state: State) -> tuple[object, ...]:
     [
         Statement(*JOB, status=-1, details="x", reports=("a", Report(1.0, "b")), ttl_seconds=5.0),
         Statement(*JOB, reports=("a",)),
+        Statement("push", "gone", status=1, at=1.0),
         Statement(*CORE, status=2, old_status=-7, origin=Origin.EVENT),
         Snapshot(
             SIP,
@@ -1179,6 +1183,51 @@ def test_a_source_that_left_and_returns_starts_anew():
     assert sip.source.down_since is None
 
 
+def test_an_answer_of_a_former_life_is_ignored():
+    """A reload may take a source out, and another bring it back, while a poll is under way."""
+    sip = Polled()
+    sip.poll(listed("core"))
+    poll = sip.question(listed("core", -1))
+    sip.configure()
+    sip.configure(PolledSource(SIP, 60.0))
+    outcome = sip.answer(poll)
+    assert (outcome.changes, outcome.sources) == ([], {})
+    assert not sip.source.heard
+    assert sip.source.withheld
+    sip.poll(listed("core", 2))
+    assert sip.entry().status == 2
+    assert sip.source.up
+
+
+def test_an_answer_from_before_a_source_was_taken_over_is_ignored():
+    """A pushed source's name may have been polled before."""
+    sip = Polled()
+    poll = sip.question(listed("core", -1))
+    sip.configure()
+    push(sip.state, sip.now, CORE, status=1)
+    sip.configure(PolledSource(SIP, 60.0))
+    assert sip.answer(poll).changes == []
+    assert sip.entry().status == 1
+
+
+def test_a_reload_that_leaves_a_source_does_not_make_its_polls_late():
+    """It is the same life: what was asked before still counts."""
+    sip = Polled()
+    poll = sip.question(listed("core"))
+    sip.configure(PolledSource(SIP, 30.0), PolledSource("sip-2", 30.0))
+    assert kinds(sip.answer(poll)) == [ChangeKind.APPEARED]
+
+
+def test_a_polled_source_that_was_kept_answers_after_our_restart():
+    """Its life began before ours."""
+    sip = Polled()
+    sip.poll(listed("core"))
+    sip.state = restored(sip.state, sip.now)
+    poll = sip.question(listed("core", 2))
+    sip.configure(PolledSource(SIP, 60.0))
+    assert kinds(sip.answer(poll)) == [ChangeKind.STATUS]
+
+
 def test_configuring_leaves_other_sources_alone():
     """Pushed sources are nobody's business here, and a source that stays keeps its keys."""
     sip = Polled()
@@ -1228,6 +1277,201 @@ def test_forgetting_removes_what_was_named(forget, left):
     assert len(outcome.removed) == 4 - len(left)
     assert state.identifiers == len(left)
     assert set(state.sources) == {source for source, _, _ in left}
+
+
+# --- what was removed stays so --------------------------------------------------------------
+
+GONE = Key(PUSH_SOURCE, "Gone", "Main")
+
+
+def buried(at: float = 1000.0, **said) -> State:
+    """Give a state in which a pushed key was removed at this time."""
+    state = State()
+    push(state, at - 100.0, GONE, status=1, **said)
+    state.apply(Forget(PUSH_SOURCE), at)
+    return state
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"status": -1, "details": "late"},
+        {"status": -1, "old_status": 1, "origin": Origin.EVENT},
+        {"reports": ("a line",)},
+        {"status": 1, "reports": (Report(5000.0, "of later"),), "ttl_seconds": 5.0},
+    ],
+    ids=["a status", "an event", "reports", "all"],
+)
+def test_a_removed_key_is_not_revived_by_what_is_older(said):
+    """What was true before the removal alters nothing: no key, no source, no report."""
+    state = buried()
+    late = Key(PUSH_SOURCE, "gone", "MAIN")  # matched as keys are
+    assert state.faults([Statement(*late, **said, at=999.0)], 1010.0) == []
+    outcome = push(state, 1010.0, late, **said, at=999.0)
+    assert not outcome.altered()
+    assert (outcome.changes, outcome.entries, outcome.sources) == ([], {}, {})
+    assert outcome.tombstones == {}
+    assert (state.sources, state.identifiers, state.last_seq) == ({}, 0, 2)
+    assert state.next_deadline() is None
+
+
+@pytest.mark.parametrize("at", [None, 1000.0, 1001.0])
+def test_a_removed_key_appears_again_by_what_is_not_older(at):
+    """Without a time it is of now; the removal is over then, and its time with it."""
+    state = buried()
+    outcome = push(state, 1010.0, GONE, status=-1, reports=("a",), at=at)
+    assert kinds(outcome) == [ChangeKind.APPEARED]
+    assert outcome.tombstones == {GONE.folded(): None}
+    assert state.tombstones == {}
+    # It is judged by what is held from here on.
+    push(state, 1020.0, GONE, status=1, at=1015.0)
+    push(state, 1020.0, GONE, status=-1, at=1014.0)
+    entry = state.entry(GONE)
+    assert entry is not None
+    assert entry.status == 1
+
+
+def test_a_key_that_was_never_held_may_be_of_any_time():
+    """Nothing tells of it that what is said is out of date."""
+    state = buried()
+    outcome = push(state, 1010.0, JOB, status=1, at=5.0)
+    assert kinds(outcome) == [ChangeKind.APPEARED]
+    assert outcome.tombstones == {}
+
+
+@pytest.mark.parametrize(
+    ("remove", "gone_at"),
+    [
+        (lambda sip: sip.state.apply(Forget(SIP, "core"), 5000.0), 5000.0),
+        (lambda sip: sip.poll(), 1020.0),
+        (lambda sip: sip.configure(), 1010.0),
+    ],
+    ids=["forgotten", "listed no more", "its source left"],
+)
+def test_every_way_of_removing_is_remembered(remove, gone_at):
+    """With its time, in the outcome that removes the key: they are kept together."""
+    sip = Polled()
+    sip.poll(listed("Core"))
+    outcome = remove(sip)
+    assert list(outcome.removed) == [Key(SIP, "Core", "main")]
+    assert outcome.tombstones == {CORE: gone_at}
+    assert sip.state.tombstones == {CORE: gone_at}
+    sip.state.apply(Forget(SIP), gone_at)
+    sip.state.apply(Configured(()), gone_at)
+    assert not push(sip.state, 5000.0, CORE, status=1, at=gone_at - 1.0).altered()
+    assert push(sip.state, 5000.0, CORE, status=1, at=gone_at).altered()
+
+
+def test_an_expiry_that_removes_is_of_its_deadline():
+    """However late that was looked at: what was said in between is news."""
+    state = State()
+    push(state, 100.0, status=1, ttl_seconds=90.0, on_expiry=OnExpiry.REMOVE)
+    outcome = state.apply(Tick(), 400.0)
+    assert outcome.tombstones == {JOB: 190.0}
+    assert not push(state, 401.0, status=1, at=189.0).altered()
+    assert push(state, 401.0, status=1, at=191.0).altered()
+
+
+def test_a_removal_is_not_older_than_what_it_removed():
+    """A pusher's clock may be ahead: its last word was of later than our removal."""
+    state = State()
+    push(state, 1000.0, status=1, at=1050.0)
+    state.apply(Forget(PUSH_SOURCE), 1010.0)
+    assert state.tombstones == {JOB: 1050.0}
+    assert not push(state, 1020.0, status=-1, at=1049.0).altered()
+    assert push(state, 1020.0, status=-1, at=1051.0).altered()
+
+
+def test_a_poll_lists_a_removed_key_anew():
+    """What is polled is true now, and ends the memory of the removal."""
+    sip = Polled()
+    sip.poll(listed("core"))
+    sip.poll()
+    outcome = sip.poll(listed("core"))
+    assert kinds(outcome) == [ChangeKind.APPEARED]
+    assert outcome.tombstones == {CORE: None}
+    assert sip.state.tombstones == {}
+
+
+def test_a_key_listed_and_removed_at_once_is_removed():
+    """One outcome holds the last word on each key."""
+    sip = Polled()
+    sip.poll(listed("core"))
+    sip.poll()
+    sip.poll(listed("core"))
+    outcome = sip.poll()
+    assert outcome.tombstones == {CORE: sip.now}
+
+
+def test_removals_are_remembered_for_a_day():
+    """Then what is older counts again, as of any key that is not held."""
+    state = buried(1000.0)
+    late = Statement(*GONE, status=1, at=999.0)
+    assert not state.apply(late, 1000.0 + 86_400.0).altered()
+    assert state.apply(late, 1000.5 + 86_400.0).altered()
+
+
+def test_old_removals_take_no_room():
+    """They go when others come."""
+    state = buried(1000.0)
+    push(state, 90_000.0, JOB, status=1)
+    state.apply(Forget(PUSH_SOURCE), 90_000.0)
+    assert state.tombstones == {JOB: 90_000.0}
+
+
+def test_so_many_removals_are_remembered(monkeypatch):
+    """The oldest are forgotten first, and such as are forgotten at once are not kept either."""
+    monkeypatch.setattr("sr_exporter.ledger.TOMBSTONES", 3)
+    state = State()
+    keys = [Key("push", name, "main") for name in "abcdef"]
+    for key in keys[:2]:
+        push(state, 0.0, key, status=1)
+        state.apply(Forget("push"), 1.0)
+    for key in keys[2:]:
+        push(state, 2.0, key, status=1)
+    outcome = state.apply(Forget("push"), 3.0)
+    assert list(state.tombstones) == keys[3:]
+    assert outcome.tombstones == dict.fromkeys(keys[3:], 3.0)
+    assert len(outcome.removed) == 4
+    assert push(state, 4.0, keys[2], status=1, at=2.0).altered()
+    assert not push(state, 4.0, keys[3], status=1, at=2.0).altered()
+
+
+def test_removals_are_remembered_over_our_restart():
+    """And are no more than that: what is held, or long ago, is not looked up."""
+    state = restored(buried(1000.0), 1010.0)
+    assert not push(state, 1020.0, GONE, status=1, at=999.0).altered()
+    assert push(state, 1020.0, GONE, status=1, at=1000.0).altered()
+    assert restored(buried(1000.0), 90_000.0).tombstones == {}
+    held = State()
+    push(held, 1000.0, JOB, status=1)
+    records = [entry.record() for entry in held.sources["push"].entries()]
+    held = State()
+    held.restore([], records, 1010.0, {JOB: 1005.0, GONE.folded(): 1005.0})
+    assert held.tombstones == {GONE.folded(): 1005.0}
+
+
+def test_a_removal_that_is_still_to_come_is_not_believed():
+    """It was made while our clock was wrong, and would hold off every word until then."""
+    state = buried(1e9)
+    assert push(state, 1000.0, GONE, status=1, at=999.0).altered()
+    assert not push(buried(1000.0), 940.0, GONE, status=1, at=939.0).altered()
+
+
+def test_what_is_ignored_needs_no_room_under_the_limit():
+    """It is no new key, unless the key appears before it in the same push."""
+    state = State(limit_identifiers=1)
+    push(state, 900.0, GONE, status=1)
+    state.apply(Forget(PUSH_SOURCE), 1000.0)
+    late = Statement(*GONE, status=1, at=999.0)
+    new, gone = Statement(*JOB, status=1), Statement(*GONE, status=1)
+    assert faults(state, late, new) == []
+    assert faults(state, new, late) == []
+    assert faults(state, late, gone, late, new) == [3]
+    assert faults(state, new, gone, late) == [1]
+    push(state, 1000.0, JOB, status=1)
+    assert faults(state, late) == []
+    assert faults(state, gone) == [0]
 
 
 # --- what must not be applied ---------------------------------------------------------------
@@ -1281,9 +1525,11 @@ def test_a_limit_below_what_is_held_refuses_every_new_key():
     state = State(limit_identifiers=2)
     push(state, 0.0, Key("push", "a", "main"), status=1)
     push(state, 0.0, Key("push", "b", "main"), status=1)
-    state.limit_identifiers = 1
+    assert not state.apply(Configured((), limit_identifiers=1), 0.0).removed
     a, c = (Statement("push", name, status=-1) for name in "ac")
     assert faults(state, a, c) == [1]
+    state.apply(Configured((), limit_identifiers=3), 0.0)
+    assert faults(state, a, c) == []
 
 
 def test_a_poll_holds_what_the_limit_has_room_for():

@@ -80,6 +80,7 @@ class Origins:
     start: float | None = None
     uptime: float | None = None
     polls_since_restart: int = 1000
+    begun: int = 0
 
 
 class Model:
@@ -88,6 +89,7 @@ class Model:
     def __init__(self) -> None:
         self.keys: dict[Folded, Held] = {}
         self.sources: dict[str, Origins] = {}
+        self.graves: dict[Folded, float] = {}
         self.steps = 0
 
     # the parts of the rules
@@ -104,6 +106,7 @@ class Model:
             spelled = self.spelling(key)
             held = Held(spelled, status, ready, details, at, at, self.steps)
             self.keys[folded(*key)] = held
+            self.graves.pop(folded(*key), None)
             return held
         if (held.status, held.ready, held.details) != (status, ready, details):
             held.stated_at = max(held.stated_at, at)
@@ -113,8 +116,18 @@ class Model:
         held.status, held.ready, held.details = status, ready, details
         return held
 
-    def remove(self, key: Folded) -> None:
-        del self.keys[key]
+    def bury(self, key: Folded, at: float) -> None:
+        self.graves[key] = max(at, self.keys.pop(key).stated_at)
+
+    def buried(self, said: Statement, now: float) -> bool:
+        key = folded(said.source, said.group, said.identifier)
+        grave = self.graves.get(key)
+        if key in self.keys or grave is None or said.at is None:
+            return False
+        return said.at < grave and now - 86400 <= grave <= now + 60
+
+    def remove(self, key: Folded, at: float) -> None:
+        self.bury(key, at)
         source = self.sources[key[0]]
         if not source.polled and not any(other[0] == key[0] for other in self.keys):
             del self.sources[key[0]]
@@ -126,7 +139,7 @@ class Model:
         return (
             (said.at is not None and said.at > now + 60)
             or (polled and (said.old_status is None or bool(said.reports)))
-            or (new and len(self.keys) >= LIMIT)
+            or (new and len(self.keys) >= self.limit and not self.buried(said, now))
         )
 
     # the observations
@@ -135,7 +148,7 @@ class Model:
         key = Key(said.source, said.group, said.identifier)
         at = now if said.at is None else said.at
         held = self.keys.get(folded(*key))
-        if held is None and len(self.keys) >= LIMIT:
+        if self.buried(said, now) or (held is None and len(self.keys) >= self.limit):
             return
         source = self.sources.setdefault(said.source, Origins(polled=False))
         status = None if said.status is None else said.status or 1
@@ -168,7 +181,7 @@ class Model:
 
     def snapshot(self, poll: Snapshot, asked_after: int) -> None:
         source = self.sources.get(poll.source)
-        if source is None or not source.polled:
+        if source is None or not source.polled or asked_after < source.begun:
             return
         source.heard, source.withheld, source.down_since = True, False, None
         self.life(source, poll)
@@ -176,7 +189,7 @@ class Model:
         for item in poll.statuses:
             key = folded(poll.source, item.group, item.identifier)
             held = self.keys.get(key)
-            if key in listed or (held is None and len(self.keys) >= LIMIT):
+            if key in listed or (held is None and len(self.keys) >= self.limit):
                 continue
             listed.add(key)
             if held is None or held.order <= asked_after:
@@ -193,7 +206,7 @@ class Model:
                 and key not in listed
                 and held.order <= asked_after
             ):
-                self.remove(key)
+                self.remove(key, poll.requested_at)
         for ring in poll.reports or ():
             held = self.keys.get(folded(poll.source, ring.group, ring.identifier))
             if held is not None:
@@ -230,11 +243,12 @@ class Model:
         if source.down_since is None:
             source.down_since = now
 
-    def configured(self, names: set[str]) -> None:
+    def configured(self, names: set[str], limit: int, now: float) -> None:
+        self.limit = limit
         for key in list(self.keys):
             source = self.sources.get(key[0])
             if source is not None and source.polled and key[0] not in names:
-                del self.keys[key]
+                self.bury(key, now)
         for name, source in list(self.sources.items()):
             if source.polled and name not in names:
                 del self.sources[name]
@@ -242,15 +256,16 @@ class Model:
             source = self.sources.setdefault(name, Origins(polled=False))
             if not source.polled:
                 source.polled = source.withheld = True
+                source.begun = self.steps
 
-    def forget(self, said: Forget) -> None:
+    def forget(self, said: Forget, now: float) -> None:
         for key in list(self.keys):
             if (
                 key[0] == said.source
                 and said.group in (None, key[1])
                 and said.identifier in (None, key[2])
             ):
-                self.remove(key)
+                self.remove(key, now)
 
     def tick(self, now: float) -> None:
         for source in self.sources.values():
@@ -260,7 +275,7 @@ class Model:
             if held.expires is None or held.expires > now:
                 continue
             if held.remove:
-                self.remove(key)
+                self.remove(key, held.expires)
                 continue
             said = f"expired: nothing heard for {held.ttl:g}s"
             self.put(held.spelled, -1, False, said, held.expires)
@@ -268,7 +283,7 @@ class Model:
 
     def restart(self, now: float) -> None:
         for source in self.sources.values():
-            source.heard, source.withheld = False, source.polled
+            source.heard, source.withheld, source.begun = False, source.polled, 0
             source.uptime, source.polls_since_restart = None, 1000
         for held in self.keys.values():
             held.order = 0
@@ -297,6 +312,7 @@ class Comparison(RuleBasedStateMachine):
         self.journal: list[Change] = []
         self.kept_keys = {}
         self.kept_sources = {}
+        self.kept_tombstones: dict[Key, float] = {}
 
     def apply(self, observation: Observation) -> None:
         self.model.steps += 1
@@ -311,19 +327,24 @@ class Comparison(RuleBasedStateMachine):
             self.kept_sources.pop(name, None)
         for name, source in outcome.sources.items():
             self.kept_sources[name] = source.record()
+        for key, at in outcome.tombstones.items():
+            if at is None:
+                del self.kept_tombstones[key]
+            else:
+                self.kept_tombstones[key] = at
         self.journal += outcome.changes
 
     @initialize()
     def begin(self) -> None:
         self.configure({"s1"})
 
-    @rule(names=st.sets(sources))
-    def configure(self, names: set[str]) -> None:
+    @rule(names=st.sets(sources), limit=st.sampled_from([2, LIMIT, LIMIT + 2]))
+    def configure(self, names: set[str], limit: int = LIMIT) -> None:
         polled = tuple(PolledSource(name, STALE_AFTER) for name in sorted(names))
-        self.apply(Configured(polled))
-        self.model.configured(names)
+        self.apply(Configured(polled, limit_identifiers=limit))
+        self.model.configured(names, limit, self.now)
 
-    @rule(seconds=st.sampled_from([0.0, 1.0, 7.0, 40.0]))
+    @rule(seconds=st.sampled_from([0.0, 1.0, 7.0, 40.0, 86_400.0]))
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
 
@@ -435,18 +456,20 @@ class Comparison(RuleBasedStateMachine):
     )
     def forget(self, forget: Forget) -> None:
         self.apply(forget)
-        self.model.forget(forget)
+        self.model.forget(forget, self.now)
 
     @rule()
     def restart(self) -> None:
         """Start anew from what the outcomes had kept: nothing else is known then."""
         names = {name for name, source in self.model.sources.items() if source.polled}
         self.state = State(limit_identifiers=LIMIT, last_seq=self.state.last_seq)
-        self.state.restore(self.kept_sources.values(), self.kept_keys.values(), self.now)
+        self.state.restore(
+            self.kept_sources.values(), self.kept_keys.values(), self.now, self.kept_tombstones
+        )
         self.model.restart(self.now)
         self.model.steps = 0
         self.questions.clear()
-        self.configure(names)
+        self.configure(names, self.model.limit)
 
     # what must hold after each step
 
@@ -569,12 +592,19 @@ class Comparison(RuleBasedStateMachine):
             name: replace(source.record(), last_seen=None)
             for name, source in self.state.sources.items()
         }
+        lately = self.now - 86400
+        remembered = {tuple(key): at for key, at in self.state.tombstones.items() if at >= lately}
+        assert remembered == {key: at for key, at in self.model.graves.items() if at >= lately}
+        assert remembered == {
+            tuple(key): at for key, at in self.kept_tombstones.items() if at >= lately
+        }
 
     @invariant()
     def records_make_the_same_state_again(self) -> None:
         again = State(limit_identifiers=LIMIT, last_seq=self.state.last_seq)
         records = [source.record() for source in self.state.sources.values()]
-        again.restore(records, [entry.record() for entry in self.entries()], self.now)
+        entries = [entry.record() for entry in self.entries()]
+        again.restore(records, entries, self.now, self.kept_tombstones)
         assert [source.record() for source in again.sources.values()] == records
         held = [entry for source in again.sources.values() for entry in source.entries()]
         assert [entry.record() for entry in held] == [entry.record() for entry in self.entries()]

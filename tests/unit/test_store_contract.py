@@ -16,7 +16,6 @@ import tempfile
 import threading
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_exporter.errors import NotKept, StoreUnusable
+from sr_exporter.errors import NotKept
 from sr_exporter.model import (
     INT32_MAX,
     INT32_MIN,
@@ -38,14 +37,24 @@ from sr_exporter.model import (
     Report,
     SourceRecord,
 )
-from sr_exporter.store import rows, sqlite
-from sr_exporter.store.contract import AlertRecord, Batch, Kept, Owed, Standing, Store
-from sr_exporter.store.sqlite import SCHEMA_VERSION, SqliteStore
+from sr_exporter.store import rows, schema, sqlite
+from sr_exporter.store.contract import AlertRecord, Batch, Owed, Standing, Store
+from sr_exporter.store.sqlite import SqliteStore
+from tests.stores import (
+    FILE,
+    a_change,
+    a_key,
+    an_owed,
+    holding,
+    keep,
+    load,
+    statuses,
+    until,
+    use,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-FILE = "sr-exporter.sqlite3"
 
 #: Every implementation of the contract, made for a directory.
 MAKERS: dict[str, Callable[[Path], Store]] = {
@@ -64,42 +73,6 @@ def make(request, tmp_path):
 @pytest.fixture(params=LASTING)
 def make_lasting(request, tmp_path):
     return lambda: LASTING[request.param](tmp_path / "data")
-
-
-def use(store: Store, act):
-    """Load a store, act on it in a loop, and close it."""
-
-    async def run():
-        try:
-            store.load()
-            return await act(store)
-        finally:
-            store.close()
-
-    return asyncio.run(run())
-
-
-def load(store: Store) -> Kept:
-    with closing(store):
-        return store.load()
-
-
-def keep(store: Store, *batches: Batch) -> None:
-    """Load a store, have the batches kept one after another, and close it."""
-
-    async def act(store: Store) -> None:
-        for batch in batches:
-            await store.commit(batch)
-
-    use(store, act)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what the store does by itself, and tells nobody."""
-    deadline = time.monotonic() + 20.0
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.002)
 
 
 class Disk:
@@ -145,49 +118,6 @@ def never(monkeypatch):
 
 # --- records --------------------------------------------------------------------------------
 
-
-def a_key(name: str = "g", status: int = 1, source: str = "push") -> KeyRecord:
-    return KeyRecord(
-        key=Key(source, name, "main"),
-        status=status,
-        ready=status > 0,
-        details=None,
-        changed_at=1.0,
-        ready_changed_at=1.0,
-        stated_at=1.0,
-        changes_total=0,
-        reports=(),
-        reports_total=0,
-        early=False,
-    )
-
-
-def a_change(seq: int, at: float = 1e12) -> Change:
-    return Change(seq, at, ChangeKind.STATUS, "push", "g", "main", status=1, old_status=-1)
-
-
-def an_owed(row_id: str, seq: int = 1, standing: Standing = Standing.OWED) -> Owed:
-    return Owed(
-        id=row_id,
-        seq=seq,
-        notifier="oncall",
-        subject="push/g/main",
-        standing=standing,
-        created_at=1e12,  # never past its retention
-        due_at=2.0,
-        attempts=3,
-        body=b"{}",
-    )
-
-
-def holding(*keys: KeyRecord, changes: tuple[Change, ...] = ()) -> Batch:
-    return Batch(keys={record.key: record for record in keys}, changes=list(changes))
-
-
-def statuses(kept: Kept) -> dict[str, int]:
-    return {record.key.group: record.status for record in kept.keys}
-
-
 texts = st.text(max_size=20)
 odd_texts = texts | st.sampled_from(
     ["\0", "a\0b", "\ufffd", "\U0010ffff", "\u2028", "e\u0301", "'"]
@@ -228,8 +158,9 @@ source_records = st.builds(
 )
 changes = st.builds(
     Change,
-    seq=st.integers(1, 2**53),
-    at=st.floats(1e12, 1e300),  # never past its retention
+    # Never past its retention, by number or by time.
+    seq=st.integers(2**53 - 1_000_000, 2**53),
+    at=st.floats(1e12, 1e300),
     kind=st.sampled_from(ChangeKind),
     source=odd_texts,
     group=st.none() | odd_texts,
@@ -279,8 +210,14 @@ def unique(records, by):
     journal=unique(changes, lambda change: change.seq),
     outbox=unique(owed_rows, lambda owed: owed.id),
     alerts=unique(alert_records, lambda alert: alert.fingerprint),
+    # Never past the time they are remembered for.
+    tombstones=st.dictionaries(
+        st.builds(Key, odd_texts, odd_texts, odd_texts), st.floats(1e12, 1e300), max_size=4
+    ),
 )
-def test_every_record_comes_back_as_it_was(maker, keys, sources, journal, outbox, alerts):
+def test_every_record_comes_back_as_it_was(
+    maker, keys, sources, journal, outbox, alerts, tombstones
+):
     """Whatever text, number or time it holds, a record that was kept is loaded unaltered."""
     journal.sort(key=lambda change: change.seq)
     batch = Batch(
@@ -289,6 +226,7 @@ def test_every_record_comes_back_as_it_was(maker, keys, sources, journal, outbox
         changes=list(journal),
         outbox={owed.id: owed for owed in outbox},
         alerts={alert.fingerprint: alert for alert in alerts},
+        tombstones=dict(tombstones),
     )
 
     async def journalled(store: Store) -> list[Change]:
@@ -309,6 +247,8 @@ def test_every_record_comes_back_as_it_was(maker, keys, sources, journal, outbox
     assert {alert.fingerprint: alert for alert in kept.alerts} == {
         alert.fingerprint: alert for alert in alerts
     }
+    assert kept.tombstones == tombstones
+    assert list(kept.tombstones.values()) == sorted(tombstones.values())
     assert kept.last_seq == (journal[-1].seq if journal else 0)
 
 
@@ -318,6 +258,7 @@ def test_a_new_store_is_empty(make):
     assert kept.store_id
     assert kept.last_seq == 0
     assert (kept.keys, kept.sources, kept.outbox, kept.alerts) == ([], [], [], [])
+    assert kept.tombstones == {}
 
 
 def test_a_store_keeps_its_identity(make_lasting, tmp_path):
@@ -347,20 +288,23 @@ def test_a_later_batch_removes_and_brings_back(make_lasting):
         sources={"push": source},
         outbox={"1": an_owed("1")},
         alerts={"f": alert},
+        tombstones={key.key: None},
     )
     drop = Batch(
         keys_removed={key.key: None},
         sources_removed={"push": None},
         outbox={"1": None},
         alerts={"f": None},
+        tombstones={key.key: 1e12},
     )
     keep(make_lasting(), put, drop)
     kept = load(make_lasting())
     assert (kept.keys, kept.sources, kept.outbox, kept.alerts) == ([], [], [], [])
+    assert kept.tombstones == {key.key: 1e12}
     keep(make_lasting(), drop, put)
     kept = load(make_lasting())
     assert (kept.keys, kept.sources, kept.alerts) == ([key], [source], [alert])
-    assert kept.outbox == [an_owed("1")]
+    assert (kept.outbox, kept.tombstones) == ([an_owed("1")], {})
 
 
 def test_a_key_that_returns_in_another_spelling_is_one_key(make_lasting):
@@ -414,8 +358,8 @@ def test_every_commit_is_synced(tmp_path):
             database.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous")
         ]
-        loop = asyncio.get_running_loop()
-        return await store._hand_over(sqlite._Work(loop.create_future(), question=question))
+        future = asyncio.get_running_loop().create_future()
+        return await store._hand_over(future, question=question)
 
     assert use(SqliteStore(tmp_path), act) == ["wal", 2]
 
@@ -455,6 +399,7 @@ def test_the_later_word_wins_a_merge():
         sources_removed={"push": None},
         changes=[a_change(2)],
         outbox={"1": None},
+        tombstones={key.key: 7.0},
     )
     merged = Batch()
     assert not merged
@@ -465,9 +410,13 @@ def test_the_later_word_wins_a_merge():
     assert (merged.keys_removed, merged.sources_removed) == ({key.key: None}, {"push": None})
     assert [change.seq for change in merged.changes] == [1, 2]
     assert merged.outbox == {"1": None, "2": an_owed("2")}
+    assert merged.tombstones == {key.key: 7.0}
     merged.merge(put)
+    merged.merge(Batch(tombstones={key.key: None}))
     assert (merged.keys, merged.keys_removed) == ({key.key: key}, {})
     assert (merged.sources, merged.sources_removed) == ({"push": source}, {})
+    assert merged.tombstones == {key.key: None}
+    assert Batch(tombstones={key.key: None})
 
 
 @st.composite
@@ -482,12 +431,14 @@ def histories(draw):
             removed = before is not None and draw(st.booleans())
             if before is not None and removed:
                 batch.keys_removed[before.key] = None
+                batch.tombstones[before.key.folded()] = draw(st.sampled_from([1.0, 2.0]))
             if before is None or not removed or draw(st.booleans()):
                 spellings = st.sampled_from([fold, fold.upper()])
                 name = before.key.group if before and not removed else draw(spellings)
                 record = held[fold] = a_key(name, draw(st.sampled_from([-1, 1])))
                 batch.keys[record.key] = record
                 batch.keys_removed.pop(record.key, None)
+                batch.tombstones[record.key.folded()] = None
         for name in draw(st.sets(st.sampled_from("xy"))):
             if draw(st.booleans()):
                 version = draw(st.sampled_from("12"))
@@ -505,7 +456,7 @@ def test_a_merge_keeps_what_its_parts_would_have_kept(batches):
 
     def written(*several: Batch) -> list[str]:
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
-            sqlite._create(database)
+            schema.create(database)
             for batch in several:
                 rows.write(database, batch)
             database.execute("DELETE FROM meta WHERE name = 'store_id'")
@@ -562,41 +513,6 @@ def test_a_question_that_fails_harms_nobody_else(make):
         assert len(await store.changes(0, 10)) == 1
 
     use(make(), act)
-
-
-def test_numbers_of_changes_do_not_repeat_after_a_trimming(tmp_path):
-    """The journal forgets what is past its retention, and never how far it counted."""
-
-    def store() -> SqliteStore:
-        return SqliteStore(tmp_path, retention_seconds=100.0, clock=lambda: 1000.0)
-
-    async def act(store: Store) -> list[Change]:
-        await store.commit(
-            Batch(changes=[a_change(1, at=900.0), a_change(2, at=899.0), a_change(3, at=1.0)])
-        )
-        return await store.changes(0, 10)
-
-    assert [change.seq for change in use(store(), act)] == [1]
-    assert load(store()).last_seq == 3
-
-
-def test_trimming_drops_the_dead_past_their_retention(tmp_path):
-    """What is owed stays however old it is; the dead letters go."""
-    fate = [
-        an_owed("owed", 1),
-        an_owed("held", 2, Standing.HELD),
-        an_owed("dead", 3, Standing.DEAD),
-    ]
-    store = SqliteStore(tmp_path, retention_seconds=100.0, clock=lambda: 1000.0)
-    outbox = {row.id: replace(row, created_at=1.0) for row in fate}
-    outbox["young"] = an_owed("young", 4, Standing.DEAD)
-    keep(store, Batch(outbox=outbox), Batch(changes=[a_change(1)]))
-    with closing(sqlite3.connect(tmp_path / FILE)) as database:
-        assert database.execute("SELECT id FROM outbox ORDER BY seq").fetchall() == [
-            ("owed",),
-            ("held",),
-            ("young",),
-        ]
 
 
 # --- failure --------------------------------------------------------------------------------
@@ -698,25 +614,6 @@ def test_a_backlog_that_grows_too_long_loses_its_oldest_changes(make, disk, neve
     use(make(), act)
 
 
-def test_a_trimming_that_fails_is_tried_again_by_itself(tmp_path, soon):
-    """It refuses no push for ever: the error goes though nothing more is handed over."""
-
-    async def act(store: Store) -> None:
-        await store.commit(Batch(changes=[a_change(1, at=1.0)]))
-        await until(lambda: store.figures().error is not None)
-        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
-            other.execute("DROP TRIGGER refuse")
-        await until(lambda: store.figures().error is None)
-        assert await store.changes(0, 10) == []
-
-    load(SqliteStore(tmp_path))
-    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as database:
-        database.execute(
-            "CREATE TRIGGER refuse BEFORE DELETE ON changes BEGIN SELECT RAISE(ABORT, 'no'); END"
-        )
-    use(SqliteStore(tmp_path), act)
-
-
 # --- closing --------------------------------------------------------------------------------
 
 
@@ -790,120 +687,41 @@ def test_a_loop_that_is_gone_does_not_stop_the_store(make):
     assert store.figures().batches_total == 2
 
 
-# --- the files ------------------------------------------------------------------------------
+# --- bounds ---------------------------------------------------------------------------------
 
 
-def test_a_directory_is_used_by_one_store_at_a_time(tmp_path):
-    """The second is told so and harms nothing; when the first is closed there is room."""
+async def until_left(store: Store, *seqs: int) -> None:
+    """Wait until the journal holds these changes."""
+    deadline = time.monotonic() + 20.0
+    while [change.seq for change in await store.changes(0, 10)] != list(seqs):
+        assert time.monotonic() < deadline
+
+
+def test_a_store_that_is_in_use_takes_another_retention(make):
+    """What is older is gone soon, though nobody asks for anything."""
 
     async def act(store: Store) -> None:
-        with pytest.raises(StoreUnusable, match="another sr-exporter"):
-            load(SqliteStore(tmp_path))
-        await store.commit(holding(a_key()))
+        now = time.time()
+        await store.commit(
+            Batch(changes=[a_change(1, now - 7200), a_change(2, now - 5400), a_change(3, now)])
+        )
+        await until_left(store, 1, 2, 3)
+        asker = threading.Thread(target=store.retain, args=(6000.0,))
+        asker.start()
+        asker.join()
+        await until_left(store, 2, 3)
+        store.retain(1e9)
+        await store.commit(Batch(changes=[a_change(4, now - 7200)]))
+        store.retain(1e9)
+        await until_left(store, 2, 3, 4)
 
-    use(SqliteStore(tmp_path), act)
-    assert statuses(load(SqliteStore(tmp_path))) == {"g": 1}
-
-
-def test_a_directory_is_made_where_there_is_none(tmp_path):
-    """With its parents; the operator names it, and that is enough."""
-    load(SqliteStore(tmp_path / "a" / "b"))
-    assert (tmp_path / "a" / "b" / FILE).exists()
-
-
-def test_a_path_that_is_no_directory_is_refused(tmp_path):
-    """And left as it is."""
-    path = tmp_path / "file"
-    path.write_text("mine")
-    with pytest.raises(StoreUnusable, match=str(path)):
-        load(SqliteStore(path))
-    assert path.read_text() == "mine"
+    use(make(), act)
 
 
-def refused(directory: Path, match: str) -> None:
-    """Check that a store is refused, that its file stays as it is, and that nothing is locked."""
-    path = directory / FILE
-    before = path.read_bytes()
-    for _ in range(2):
-        with pytest.raises(StoreUnusable, match=match):
-            SqliteStore(directory).load()  # and without a `close`
-        assert path.read_bytes() == before
-        assert {file.name for file in directory.iterdir()} <= {FILE, "lock"}
-
-
-def alter(directory: Path, *statements: str) -> None:
-    with closing(sqlite3.connect(directory / FILE, isolation_level=None)) as database:
-        for statement in statements:
-            database.execute(statement)
-
-
-def test_a_store_of_a_newer_program_is_refused_untouched(tmp_path):
-    """The message says what to do: run the newer one."""
-    keep(SqliteStore(tmp_path), holding(a_key()))
-    alter(tmp_path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    refused(tmp_path, "written by a newer sr-exporter")
-
-
-@pytest.mark.parametrize(
-    "garbage",
-    [b"garbage", b"garbage" * 1000, bytes(4096), b"SQLite format 3\0" + b"x" * 5000],
-    ids=["a little", "garbage", "zeros", "a header"],
-)
-def test_garbage_is_refused_untouched(tmp_path, garbage):
-    """A file that is no database may be somebody's."""
-    (tmp_path / FILE).write_bytes(garbage)
-    refused(tmp_path, FILE)
-
-
-def test_a_damaged_store_is_refused_untouched(tmp_path):
-    """Better no start than one with half of what was kept."""
-    keep(SqliteStore(tmp_path), holding(*(a_key(str(number)) for number in range(2000))))
-    path = tmp_path / FILE
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-    refused(tmp_path, FILE)
-
-
-def test_damage_where_a_start_reads_nothing_is_found(tmp_path):
-    """The journal is not loaded, and would fail its readers one day."""
-    journal = [replace(a_change(seq), details="a line of the journal") for seq in range(1, 2000)]
-    keep(SqliteStore(tmp_path), Batch(changes=journal))
-    path = tmp_path / FILE
-    data = bytearray(path.read_bytes())
-    page = data.index(b"a line of the journal") // 4096 * 4096
-    data[page : page + 8] = b"\xff" * 8
-    path.write_bytes(data)
-    refused(tmp_path, "damaged")
-
-
-@pytest.mark.parametrize("version", [0, SCHEMA_VERSION])
-def test_a_database_of_another_program_is_refused_untouched(tmp_path, version):
-    """Whatever version it says it has."""
-    alter(tmp_path, "CREATE TABLE other (x)", f"PRAGMA user_version = {version}")
-    refused(tmp_path, FILE)
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DELETE FROM meta",
-        "UPDATE meta SET value = 'x' WHERE name = 'last_seq'",
-        "UPDATE keys SET reports = '[[null]]'",
-        "UPDATE keys SET on_expiry = 'never'",
-        "UPDATE sources SET poll_failures_total = '{\"weather\": 1}'",
-    ],
-)
-def test_a_store_that_cannot_be_read_is_refused_untouched(tmp_path, statement):
-    """A value that no version wrote is an error to tell, and nothing to wait for."""
-    batch = holding(a_key(), changes=(a_change(1),))
-    batch.sources["push"] = SourceRecord("push", Kind.PUSHED)
-    keep(SqliteStore(tmp_path), batch)
-    alter(tmp_path, statement)
-    refused(tmp_path, FILE)
-
-
-def test_an_empty_file_becomes_a_store(tmp_path):
-    """So does one that a start was killed in before it wrote."""
-    (tmp_path / FILE).touch()
-    keep(SqliteStore(tmp_path), holding(a_key()))
-    assert statuses(load(SqliteStore(tmp_path))) == {"g": 1}
+def test_a_retention_may_be_told_before_and_after(make_lasting):
+    """Before the store is loaded it is the first; after it is closed it does no harm."""
+    keep(make_lasting(), Batch(changes=[a_change(1, time.time() - 3600.0), a_change(2)]))
+    store = make_lasting()
+    store.retain(10.0)
+    use(store, lambda store: until_left(store, 2))
+    store.retain(20.0)

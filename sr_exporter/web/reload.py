@@ -1,0 +1,37 @@
+"""The route that has the configuration read again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import PlainTextResponse
+
+from sr_exporter.errors import ConfigError, NotReloaded
+from sr_exporter.web.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from sr_exporter.web.access import Access
+
+
+class ReloadRoute:
+    def __init__(self, reload: Callable[[], Awaitable[None]], access: Access) -> None:
+        self._reload = reload
+        self._access = access
+
+    async def reload(self, request: Request) -> Response:
+        """`POST /-/reload`: 200 once in force, 400 with everything that is wrong in the file."""
+        self._access.writer(request).require_everything("reload")
+        try:
+            await self._reload()
+        except ConfigError as error:
+            faults = [str(fault) for fault in error.faults]
+            said = f"the configuration is not reloaded: {'; '.join(faults)}"
+            raise Refused(400, said, faults=faults) from None
+        except NotReloaded as error:
+            raise Refused(503, str(error)) from None
+        return PlainTextResponse("sr-exporter has reloaded its configuration.\n")
