@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
+
+from tests.ports import reserve_port
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,13 +32,27 @@ class Received:
         return self.body["status"]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say what went wrong, unless it is that a sender was killed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Receiver:
-    """`answers` are status codes, one a request; the last one stays."""
+    """`answers` are status codes, one a request; the last one stays.
+
+    `received` is every attempt. `accepted` is those whose 2xx was sent whole. Both are in the
+    order in which they came: an answer is noted later than its sender may know of it.
+    """
 
     def __init__(self, *answers: int, headers: dict[str, str] | None = None) -> None:
         self._answers = list(answers) or [200]
         self._headers = headers or {}
         self.received: list[Received] = []
+        self._accepted: set[int] = set()
         self.changed = threading.Condition()
 
     def __enter__(self) -> Self:
@@ -47,22 +64,29 @@ class Receiver:
 
             def do_POST(self) -> None:
                 at = time.monotonic()
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                code = receiver.take(at, dict(self.headers), json.loads(body))
+                size = int(self.headers["Content-Length"])
+                body = self.rfile.read(size)
+                if len(body) < size:
+                    raise ConnectionResetError
+                headers = dict(self.headers)
+                received = Received(at, headers.get("X-SR-Delivery", ""), json.loads(body), headers)
+                code = receiver.take(received)
                 self.send_response(code)
                 for name, value in receiver._headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
+                receiver.answered(received, code)
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
+        self._handler = Handler
+        self._reserved = reserve_port()
+        self.port = self._reserved.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/hook"
+        self._server: ThreadingHTTPServer | None = None
+        self.listen()
         return self
 
     def __exit__(
@@ -71,16 +95,48 @@ class Receiver:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self.refuse()
+        self._reserved.close()
 
-    def take(self, at: float, headers: dict[str, str], body: dict[str, Any]) -> int:
+    def listen(self) -> None:
+        """Take connections, again after `refuse`."""
+        if self._server is None:
+            self._server = _Server(("127.0.0.1", self.port), self._handler)
+            self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+            self._thread.start()
+
+    def refuse(self) -> None:
+        """Refuse connections, as one that is not running."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+            self._server = None
+
+    def answer(self, *answers: int) -> None:
+        """Answer with these status codes from now on."""
+        with self.changed:
+            self._answers = list(answers)
+
+    def take(self, received: Received) -> int:
+        """Note what came in whole; give the code of the answer."""
         with self.changed:
             code = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-            self.received.append(Received(at, headers.get("X-SR-Delivery", ""), body, headers))
+            self.received.append(received)
             self.changed.notify_all()
             return code
+
+    def answered(self, received: Received, code: int) -> None:
+        """Note what was answered, after the answer has left."""
+        if 200 <= code < 300:
+            with self.changed:
+                self._accepted.add(id(received))
+                self.changed.notify_all()
+
+    @property
+    def accepted(self) -> list[Received]:
+        with self.changed:
+            return [one for one in self.received if id(one) in self._accepted]
 
     def wait_for(self, count: int, within: float = 10.0) -> list[Received]:
         """Wait until so many were received; give all."""

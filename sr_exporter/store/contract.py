@@ -59,7 +59,7 @@ class Owed:
 
     #: Stable over retries and restarts; the receiver sees it as `X-SR-Delivery`.
     id: str
-    #: The number of the change it tells of: the order of deliveries per key.
+    #: Its place in the order of what is owed: the order of deliveries per key.
     seq: int
     notifier: str
     #: What must stay in order: a JSON array of the key, folded, or of the source alone.

@@ -344,6 +344,11 @@ class Comparison(RuleBasedStateMachine):
         self.apply(Configured(polled, limit_identifiers=limit))
         self.model.configured(names, limit, self.now)
 
+    @rule(names=st.sets(sources))
+    def take_out_and_bring_back(self, names: set[str]) -> None:
+        self.configure(set(), self.model.limit)
+        self.configure(names, self.model.limit)
+
     @rule(seconds=st.sampled_from([0.0, 1.0, 7.0, 40.0, 86_400.0]))
     def pass_time(self, seconds: float) -> None:
         self.now += seconds

@@ -251,12 +251,24 @@ sys.stdin.read()
     ],
     ids=["about to write", "writing", "alone"],
 )
-def test_a_database_that_another_program_locks_is_refused(tmp_path, statements):
-    """It is told apart from damage, and usable as soon as the other is done."""
+def test_a_database_that_another_program_locks_is_refused(tmp_path, statements, monkeypatch):
+    """It is not even looked at, and usable as soon as the other is done."""
     keep(SqliteStore(tmp_path), holding(a_key()))
-    with Other(tmp_path, *statements):
+    with monkeypatch.context() as patched, Other(tmp_path, *statements):
+        patched.setattr(examine, "_look", None)
         refused(tmp_path, StoreFault.UNUSABLE, "locked by another program")
     assert statuses(load(SqliteStore(tmp_path))) == {"g": 1}
+
+
+def test_a_database_that_is_locked_after_it_was_looked_at_is_refused(tmp_path):
+    """By a program that was quick."""
+    keep(SqliteStore(tmp_path), holding(a_key()))
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+        # Of our own process: its locks are not seen before SQLite asks for them.
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnusable, match="locked by another program") as refusal:
+            SqliteStore(tmp_path).load()
+        assert refusal.value.fault is StoreFault.UNUSABLE
 
 
 def test_another_program_that_only_looks_is_in_nobodys_way(tmp_path):
@@ -386,7 +398,7 @@ def test_damage_where_a_start_reads_nothing_is_found(tmp_path):
     keep(SqliteStore(tmp_path), Batch(changes=journal))
     path = tmp_path / FILE
     data = bytearray(path.read_bytes())
-    page = data.index(b"a line of the journal") // 4096 * 4096
+    page = data.index(b"a line of the journal", len(data) // 2) // 4096 * 4096
     data[page : page + 8] = b"\xff" * 8
     path.write_bytes(data)
     refused(tmp_path, StoreFault.GARBLED, "damaged")
@@ -566,6 +578,14 @@ print(number, *sorted(ruins))
     number, *ruins = done.stdout.split()
     assert int(number) > 100
     assert {FILE, f"{FILE}.new", f"{FILE}.new-journal"} <= set(ruins)
+
+
+def test_a_start_that_has_nothing_to_say_writes_nothing(tmp_path):
+    """Looking whether the database takes something is no reason to write."""
+    keep(SqliteStore(tmp_path), holding(a_key()))
+    before = picture(tmp_path)
+    load(SqliteStore(tmp_path))
+    assert picture(tmp_path) == before
 
 
 def test_a_store_is_never_there_in_part(tmp_path):
@@ -749,6 +769,11 @@ async def main():
     full(True)
     store = SqliteStore(Path(sys.argv[1]))
     kept = store.load()
+    assert store.figures().error is not None
+    if sys.argv[2] == "idle":
+        full(False)
+        await until(lambda: store.figures().error is None)
+        full(True)
     assert [record.status for record in kept.keys] == [-1], kept
     assert kept.last_seq == 7
     try:
@@ -785,7 +810,7 @@ again.close()
 """
 
 
-@pytest.mark.parametrize("how", ["stopped", "killed"])
+@pytest.mark.parametrize("how", ["stopped", "killed", "idle"])
 def test_a_full_disk_does_not_prevent_a_start(tmp_path, how):
     """What is kept is shown; nothing more is until there is room, and then it is again.
 
@@ -794,7 +819,7 @@ def test_a_full_disk_does_not_prevent_a_start(tmp_path, how):
     an_old_store(tmp_path)
     if how == "killed":
         killed(tmp_path, GROW)
-    done = run(_FULL, tmp_path)
+    done = run(_FULL, tmp_path, how)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "103\n"
     assert ask(tmp_path, "PRAGMA user_version") == [(SCHEMA_VERSION,)]

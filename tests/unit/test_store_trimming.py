@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from contextlib import closing
@@ -224,6 +225,19 @@ def test_a_trimming_that_fails_is_tried_again_by_itself(tmp_path, monkeypatch):
             "CREATE TRIGGER refuse BEFORE DELETE ON changes BEGIN SELECT RAISE(ABORT, 'no'); END"
         )
     use(SqliteStore(tmp_path), act)
+
+
+def test_another_retention_holds_though_nobody_asks_for_anything(tmp_path):
+    """The store is woken for it."""
+
+    async def act(store: Store) -> None:
+        ages = {1: 90.0, 2: 50.0, 3: 10.0}
+        await store.commit(Batch(changes=[a_change(n, NOW - age) for n, age in ages.items()]))
+        await asyncio.sleep(0.1)  # whatever is to be done at a start is done
+        store.retain(20.0)
+        await until(lambda: rows_of(tmp_path, "SELECT seq FROM changes") == [3])
+
+    use(a_store(tmp_path), act)
 
 
 def test_one_huge_commit_does_not_leave_a_huge_log(tmp_path, monkeypatch):
