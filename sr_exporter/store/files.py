@@ -26,6 +26,10 @@ LOG_BYTES = 64 * 2**20
 _Identity = tuple[int, int]
 
 
+class DatabaseMoved(NotKept):
+    """The database is not the file it was."""
+
+
 class LogMoved(NotKept):
     """The log is not the file it was; the database is."""
 
@@ -128,7 +132,7 @@ class Files:
 
         Raises:
             sqlite3.Error: it cannot be written to now.
-            NotKept: it is not the database that was read.
+            DatabaseMoved: it is not the database that was read.
         """
         database = sqlite3.connect(
             f"{examine.uri(self.path)}?mode=rw",  # it is never made here
@@ -160,7 +164,7 @@ class Files:
         """Give the size of the files.
 
         Raises:
-            NotKept: they are not those that are written to: somebody removed or replaced them.
+            DatabaseMoved, LogMoved: it is not what is written to; what was, is not kept.
         """
         total = self._database_size()
         log = self._stat(self._log)
@@ -171,9 +175,9 @@ class Files:
     def _database_size(self) -> int:
         database = self._stat(self.path)
         if database is None or _identity(database) != self._database_is:
-            raise NotKept(
-                "the file was removed or replaced while it was used: put it back, or restart"
-                " sr-exporter"
+            raise DatabaseMoved(
+                f"{self.path.name} was removed or replaced while it was used: put it back, or"
+                " restart sr-exporter"
             )
         return database.st_size
 

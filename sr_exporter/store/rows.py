@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -95,7 +96,7 @@ def everything(database: sqlite3.Connection, version: int) -> Kept:
     last_seq = database.execute("SELECT value FROM meta WHERE name = 'last_seq'").fetchone()
     changes(database, 0, 1)  # the journal is not loaded; its table must be there
     return Kept(
-        store_id=store_id,
+        store_id=str(uuid.UUID(store_id)),
         last_seq=int(last_seq[0]) if last_seq else 0,
         sources=sources(database),
         keys=keys(database),

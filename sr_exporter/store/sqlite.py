@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sr_exporter.errors import NotKept, StoreFault, StoreUnusable
 from sr_exporter.store import examine, rows, schema
 from sr_exporter.store.contract import JOURNAL_BACKLOG, Batch, Kept, StoreFigures
-from sr_exporter.store.files import Files, LogMoved
+from sr_exporter.store.files import DatabaseMoved, Files, LogMoved
 from sr_exporter.store.trimming import Trimming
 
 if TYPE_CHECKING:
@@ -253,6 +253,10 @@ class SqliteStore:
                 self._database.execute("ROLLBACK")
         if isinstance(error, LogMoved):
             self._disconnect()  # which brings the log home; the next try makes a new one
+        elif isinstance(error, DatabaseMoved) and self._database is not None:
+            # The log must not be taken for that of what is there now.
+            with contextlib.suppress(sqlite3.Error):
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _connected(self) -> sqlite3.Connection:
         if self._database is None:
@@ -280,7 +284,7 @@ class SqliteStore:
             return
         try:
             self._trimming.step(self._database, time.monotonic(), written)
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live on
             self._figures.error = str(error)
             self._backlog.retry_at = time.monotonic() + RETRY_SECONDS
             return

@@ -429,6 +429,7 @@ def test_a_database_of_another_program_is_refused_untouched(tmp_path, version, s
     "statement",
     [
         "DELETE FROM meta",
+        "UPDATE meta SET value = 'x' WHERE name = 'store_id'",
         "PRAGMA user_version = 0",
         "PRAGMA user_version = -1",
         "UPDATE meta SET value = 'x' WHERE name = 'last_seq'",
@@ -905,6 +906,30 @@ def test_what_is_written_to_a_database_that_is_gone_is_not_kept(tmp_path, replac
     kept = load(SqliteStore(tmp_path))
     assert statuses(kept) == {"a": 1, "b": 1, "c": 1}
     assert kept.last_seq == 1
+
+
+def test_the_log_is_not_taken_for_that_of_a_database_that_was_put_in_place(tmp_path, monkeypatch):
+    """A backup that is restored under a running exporter is itself, though all is killed then."""
+    monkeypatch.setattr(sqlite, "RETRY_SECONDS", 3600.0)
+    path, away, copy = tmp_path / FILE, tmp_path / "away", tmp_path / "copy"
+    keep(SqliteStore(tmp_path / "backup"), holding(a_key("of the backup", 7)))
+
+    async def act(store: Store) -> None:
+        await store.commit(holding(a_key("a")))
+        path.rename(away)
+        shutil.copy(tmp_path / "backup" / FILE, path)
+        with pytest.raises(NotKept):
+            await store.commit(holding(a_key("b")))
+        await until(lambda: (tmp_path / f"{FILE}-wal").stat().st_size == 0)
+        copy.mkdir()
+        for name in (FILE, f"{FILE}-wal"):
+            shutil.copy(tmp_path / name, copy / name)
+
+    use(SqliteStore(tmp_path), act)
+    for directory in (copy, tmp_path):
+        assert statuses(load(SqliteStore(directory))) == {"of the backup": 7}
+    away.rename(path)
+    assert statuses(load(SqliteStore(tmp_path))) == {"a": 1, "b": 1}
 
 
 def test_closing_does_not_write_into_a_database_that_was_replaced(tmp_path):
