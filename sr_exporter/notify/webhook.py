@@ -119,6 +119,7 @@ class WebhookSender:
         attempt = replace(owed, attempts=owed.attempts + 1)
         status, headers, error = await self._post(attempt, lane)
         self._idle.append(lane)
+        self._changed.set()
         now = self._clock()
         decision = retry.decide(
             status=status,
@@ -135,8 +136,7 @@ class WebhookSender:
                 self._tell(None)
                 self._observer.latency(self.name, now - max(owed.created_at, _due_at(owed)))
                 self._observer.accepted(self.name)
-                self._queue.settle(attempt)
-                await self._keep({owed.id: None})
+                await self._end(attempt, None)
             case retry.Retry(delay_seconds=delay, reason=reason):
                 self._tell(reason)
                 self._observer.retried(self.name)
@@ -151,9 +151,7 @@ class WebhookSender:
                 )
                 self._tell(reason)
                 self._observer.dead(self.name)
-                self._queue.settle(attempt)
-                dead = replace(attempt, standing=Standing.DEAD, reason=reason)
-                await self._keep({owed.id: dead})
+                await self._end(attempt, replace(attempt, standing=Standing.DEAD, reason=reason))
         self._changed.set()
 
     async def _post(self, owed: Owed, lane: Outbound) -> tuple[int | None, Mapping[str, str], str]:
@@ -187,12 +185,17 @@ class WebhookSender:
             )
         self._said = error
 
-    async def _keep(self, rows: dict[str, Owed | None]) -> None:
+    async def _end(self, attempt: Owed, row: Owed | None) -> None:
+        """Note that a row is done with, and only then let the next of its subject go.
+
+        Else a crash in between would bring this one again after the next.
+        """
         try:
-            await asyncio.shield(self._store.commit(Batch(outbox=rows)))
+            await asyncio.shield(self._store.commit(Batch(outbox={attempt.id: row})))
         except NotKept as error:
             # The store goes on trying. Should we die before, it is delivered once more.
             log.warning("delivery not noted yet", notifier=self.name, error=str(error))
+        self._queue.settle(attempt)
 
 
 def _due_at(owed: Owed) -> float:
