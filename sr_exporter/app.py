@@ -74,6 +74,7 @@ class App:
     state: State = field(default_factory=State)
     _started: bool = False
     _reloader: Reloader | None = None
+    _reload_asked: bool = False
     _stops: list[tuple[str, Callable[[], Awaitable[None]]]] = field(default_factory=list)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -97,7 +98,7 @@ class App:
     def reload(self) -> None:
         """Have the configuration read again; how that goes is in the log."""
         if self._reloader is None:
-            log.warning("not reloaded: still starting")
+            self._reload_asked = True  # while it starts: as soon as it has
         else:
             self._reloader.ask()
 
@@ -164,6 +165,8 @@ class App:
         self._on_stop("polls", fleet.stop)
         tasks.start("store watch", own.watch_store(store))
         reloading = tasks.start("reload", reloader.run())
+        if self._reload_asked:
+            reloader.ask()
         self._on_stop("reload", lambda: _stop_reloading(reloader, reloading))
         self._on_stop("pushes", lambda: _refuse(ingest))
         log.info(

@@ -52,6 +52,8 @@ or no store of sr-exporter, 6 a newer sr-exporter wrote it
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; ends by `SystemExit`."""
+    # Its default would end an exporter that still starts, where a reload is meant.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[list[str]], int]] = {"serve": _serve, "demo": _demo}
     command = arguments[0] if arguments else ""

@@ -145,7 +145,11 @@ class Outbound:
         with self._lock:
             self._busy, self._abandoned = True, False
         loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._pool, self._exchange, post, wants_body)
+        try:
+            running = loop.run_in_executor(self._pool, self._exchange, post, wants_body)
+        except BaseException:
+            self._done()  # no thread could be had
+            raise
         running.add_done_callback(self._ended)
         self._running = running
         deadline = loop.call_later(post.timeout_seconds, self._abort)

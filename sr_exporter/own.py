@@ -77,15 +77,13 @@ class OwnState:
 
     def say(self, group: str, identifier: str, status: int, details: str | None) -> None:
         """Say how a part stands, unless it was just said."""
-        if self._said.get((group, identifier)) == (status, details):
+        if self._said.get((group, fold(identifier))) == (status, details):
             return
-        self._said[group, identifier] = (status, details)
+        self._said[group, fold(identifier)] = (status, details)
         self._observe(_statement(group, identifier, status, details))
 
     def _forget(self, group: str, identifier: str) -> None:
-        for said in list(self._said):
-            if said[0] == group and fold(said[1]) == fold(identifier):
-                del self._said[said]
+        self._said.pop((group, fold(identifier)), None)
         self._observe(Forget(OWN_SOURCE, group, identifier))
 
     def _observe(self, observation: Observation) -> None:

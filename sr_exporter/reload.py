@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+#: How long reading may take: a FIFO, or a disk that hangs, must not end all reloading.
+READ_SECONDS = 30.0
+#: How many faults are named in the log.
+MOST_FAULTS = 100
+
 
 class Reloader:
     """Reloads when asked to: one at a time, and once for all who asked before it began."""
@@ -33,8 +38,7 @@ class Reloader:
         self._apply = apply
         self._metrics = metrics
         self._clock = clock
-        # A thread of its own: a file on a disk that hangs must hold up nothing else.
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="reload")
+        self._pool = _one_thread()
         self._asked = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._over = False
@@ -76,15 +80,31 @@ class Reloader:
         _answer(self._waiting, NotReloaded("the exporter is stopping"))
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    async def _read_in_time(self) -> Config:
+        reading = asyncio.get_running_loop().run_in_executor(self._pool, self._read)
+        reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait({reading}, timeout=READ_SECONDS)
+        if not reading.done():
+            self._pool.shutdown(wait=False)
+            self._pool = _one_thread()
+            raise NotReloaded(f"the configuration could not be read within {READ_SECONDS:g} s")
+        return reading.result()
+
     async def _reload(self) -> ConfigError | NotReloaded | None:
         try:
-            config = await asyncio.get_running_loop().run_in_executor(self._pool, self._read)
+            config = await self._read_in_time()
             await self._apply(config)
         except ConfigError as error:
             self._metrics.not_configured()
-            for fault in error.faults:
+            for fault in error.faults[:MOST_FAULTS]:
                 # The faults are all there is to tell: no traceback.
                 log.error("configuration not reloaded", fault=str(fault))  # noqa: TRY400
+            if (more := len(error.faults) - MOST_FAULTS) > 0:
+                log.error("configuration not reloaded", more_faults=more)  # noqa: TRY400
+            return error
+        except NotReloaded as error:
+            self._metrics.not_configured()
+            log.error("configuration not reloaded", error=str(error))  # noqa: TRY400
             return error
         except Exception as error:
             # Half of it may be in force: that must be seen, and must not end what works.
@@ -99,6 +119,11 @@ class Reloader:
             notifiers=len(config.notifiers),
         )
         return None
+
+
+def _one_thread() -> ThreadPoolExecutor:
+    """Make a thread of its own: a file on a disk that hangs must hold up nothing else."""
+    return ThreadPoolExecutor(1, thread_name_prefix="reload")
 
 
 def _answer(waiting: list[asyncio.Future[None]], error: Exception | None) -> None:

@@ -179,6 +179,10 @@ class Instance:
             answer = await self._outbound.post(post, wants_body=lambda status: status == 400)
         except OutboundError as error:
             return None, {}, str(error)
+        except Exception as error:
+            # A fault of ours, or of this machine: tried again, like any other.
+            log.exception("sending failed", notifier=self._notifier)
+            return None, {}, f"internal error: {type(error).__name__}"
         return answer.status, answer.headers, ""
 
     async def _changed_or(self, seconds: float) -> None:

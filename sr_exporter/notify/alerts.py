@@ -120,14 +120,17 @@ def of_source(
 
 def ended_by_configuration(record: AlertRecord) -> AlertRecord:
     """Have an alert that is about to be resolved say that nothing recovered."""
-    said = record.annotations.get("description", "")
-    ended = f"{said} {_ENDED}".strip()
-    return replace(record, annotations={**record.annotations, "description": ended})
+    return replace(record, annotations=_not_recovered(record.annotations))
 
 
-def of_record(record: AlertRecord) -> Alert:
-    """Make the alert that was given out once."""
-    return Alert(record.labels, record.annotations, record.starts_at, record.generator_url)
+def without_recovery(alert: Alert) -> Alert:
+    """Have the end of an alert say that nothing recovered."""
+    return replace(alert, annotations=_not_recovered(alert.annotations))
+
+
+def _not_recovered(annotations: dict[str, str]) -> dict[str, str]:
+    said = annotations.get("description", "")
+    return {**annotations, "description": f"{said} {_ENDED}".strip()}
 
 
 def who_of(record: AlertRecord) -> Who:

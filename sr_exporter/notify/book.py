@@ -47,6 +47,8 @@ class AlertBook:
         #: By fingerprint, the one that changed last at the end.
         self._levels: dict[str, Level] = {}
         self._pending: dict[Who, None] = {}
+        #: Of whom something is said to begin in the future: that, and when it was first looked at.
+        self._ahead: dict[Who, tuple[float, float]] = {}
         #: Which polled sources answer: the alerts of their keys say it too.
         self._up: dict[str, bool] = {}
         self._due: list[tuple[float, int, Who]] = []
@@ -156,14 +158,14 @@ class AlertBook:
     def _wanted(self, who: Who, now: float) -> Alert | None:
         """Give the alert that should fire for somebody now, if any; note when it will."""
         found = self._find(who)
-        if isinstance(found, Source):
-            if found.down_since is None:
-                return None
-            rule, since = self._rules.for_source(found.name), found.down_since
-        elif found is not None and not found.ready:
-            rule, since = self._rules.for_key(found.key, early=found.early), found.ready_changed_at
+        if isinstance(found, Source) and found.down_since is not None:
+            rule, began = self._rules.for_source(found.name), found.down_since
+        elif isinstance(found, Entry) and not found.ready:
+            rule, began = self._rules.for_key(found.key, early=found.early), found.ready_changed_at
         else:
+            self._ahead.pop(who, None)
             return None
+        since = self._began(who, began, now)
         if rule.silent:
             return None
         due = since + rule.for_seconds
@@ -171,7 +173,7 @@ class AlertBook:
             heapq.heappush(self._due, (due, next(self._tie), who))
             return None
         if isinstance(found, Entry):
-            return alerts.of_key(found, rule, self._links)
+            return replace(alerts.of_key(found, rule, self._links), starts_at=since)
         return alerts.of_source(
             found.name,
             rule,
@@ -180,6 +182,20 @@ class AlertBook:
             error=found.last_error,
             address=found.address,
         )
+
+    def _began(self, who: Who, said: float, now: float) -> float:
+        """Give since when it is so. What is said to begin in the future began at first sight.
+
+        Our clock went back, or a pusher's is ahead; the outbox has it so too.
+        """
+        seen = self._ahead.get(who)
+        if seen is not None and seen[0] == said:
+            return min(seen[1], now)
+        if said <= now:
+            self._ahead.pop(who, None)
+            return said
+        self._ahead[who] = (said, now)
+        return now
 
     def _is_unwell(self, who: Who) -> bool:
         found = self._find(who)

@@ -41,12 +41,14 @@ class Levels:
         self._book.observe(outcome)
         self._changed.set()
 
-    def refresh(self, owed: dict[str, Owed | None] | None = None) -> asyncio.Future[None] | None:
+    def refresh(
+        self, owed: dict[str, Owed | None] | None = None, *, now: float | None = None
+    ) -> asyncio.Future[None] | None:
         """Bring the book up to date. What changed is kept, by one commit with what is owed.
 
         Gives what resolves when that is over; None when there was nothing to keep.
         """
-        changed = self._book.refresh(self._clock())
+        changed = self._book.refresh(self._clock() if now is None else now)
         if not changed and not owed:
             return None
         if changed:

@@ -80,15 +80,25 @@ class Notifiers:
 
         Nothing else happens meanwhile: no change falls between two rules.
         """
+        now = self._clock()
+        wanted = {one.name: one for one in configured}
+        owed = self._rename(wanted)
         if self._following:
-            self._levels.refresh()  # by the rules of before, as the outbox stands
-        owed = self._outbox.configure(_edges(configured), rules, self._unwell(), self._clock())
+            self._levels.refresh(now=now)  # by the rules of before, as the outbox stands
+        gone = [name for name, sender in self._senders.items() if not _fits(sender, wanted, name)]
+        urls = {one.url.reveal() for one in configured if isinstance(one, Webhook)}
+        owed |= self._outbox.configure(
+            _edges(configured),
+            rules,
+            self._unwell(),
+            now,
+            # A receiver that another notifier goes on with is told nothing: it goes on.
+            quiet={name for name in gone if _url_of(self._senders[name]) in urls},
+        )
         self._book.change_rules(rules)
-        kept = self._levels.refresh(owed)
+        kept = self._levels.refresh(owed, now=now)
         if kept is not None:
             kept.add_done_callback(lambda _: self._outbox.kept(list(owed)))
-        wanted = {one.name: one for one in configured}
-        gone = [name for name, sender in self._senders.items() if not _fits(sender, wanted, name)]
         leaving = [self._senders.pop(name) for name in gone]
         self._parting = _Parting(configured, leaving, self._reconfigure(wanted, leaving), kept)
 
@@ -118,6 +128,27 @@ class Notifiers:
         await self._levels.settle()
 
     # --- changing -----------------------------------------------------------------------------
+
+    def _rename(self, wanted: Mapping[str, Config]) -> dict[str, Owed | None]:
+        """Have webhooks that only their name is new of go on. Gives the rows to write."""
+        owed: dict[str, Owed | None] = {}
+        heirs = {
+            one.url.reveal(): name
+            for name, one in wanted.items()
+            if isinstance(one, Webhook) and name not in self._senders
+        }
+        for old, sender in list(self._senders.items()):
+            if not isinstance(sender, WebhookSender) or _fits(sender, wanted, old):
+                continue
+            new = heirs.pop(sender.url, None)
+            if new is None:
+                continue
+            owed |= self._outbox.rename(old, new)
+            self._senders[new] = self._senders.pop(old)
+            sender.name = new
+            self._observer.left(old)
+            self._observer.joined(new, _backlog_of(sender))
+        return owed
 
     def _unwell(self) -> list[Entry | Source]:
         down = [one for one in self._state.sources.values() if one.down_since is not None]
@@ -214,9 +245,12 @@ async def _within(last_words: Iterable[Awaitable[None]]) -> bool:
     """Wait for last words, for a while; say whether all were spoken."""
     try:
         async with asyncio.timeout(LAST_WORDS_SECONDS):
-            await asyncio.gather(*last_words)
+            spoken = await asyncio.gather(*last_words, return_exceptions=True)
     except TimeoutError:
         return False
+    for error in spoken:
+        if isinstance(error, BaseException):
+            log.error("last words failed", exc_info=error)
     return True
 
 
@@ -228,6 +262,10 @@ def _fits(sender: Sender, wanted: Mapping[str, Config], name: str) -> bool:
     """Whether a sender can go on with what is configured under its name."""
     kind = Webhook if isinstance(sender, WebhookSender) else Alertmanager
     return isinstance(wanted.get(name), kind)
+
+
+def _url_of(sender: Sender) -> str | None:
+    return sender.url if isinstance(sender, WebhookSender) else None
 
 
 def _backlog_of(sender: Sender) -> Callable[[], int]:

@@ -25,7 +25,7 @@ from sr_exporter.notify.rules import Rules
 from sr_exporter.store.contract import Owed, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from sr_exporter.held import Source
     from sr_exporter.model import Change
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from sr_exporter.notify.book import AlertBook
     from sr_exporter.notify.rules import Rule
     from sr_exporter.outcome import Outcome
-    from sr_exporter.store.contract import AlertRecord
 
 #: In Alertmanager's words, why there is a notification.
 _FIRST, _OVER = "first notification", "all alerts resolved"
@@ -86,6 +85,14 @@ class Outbox:
                     self._owe(writes, notifier, edge, now)
         return writes
 
+    def rename(self, old: str, new: str) -> dict[str, Owed | None]:
+        """Have a notifier go on under another name, with all it is owed."""
+        queue = self.queues[new] = self.queues.pop(old)
+        self._notifiers = tuple(
+            replace(one, name=new) if one.name == old else one for one in self._notifiers
+        )
+        return {owed.id: owed for owed in queue.rename(new)}
+
     def kept(self, ids: Sequence[str]) -> None:
         wanted = set(ids)
         for queue in self.queues.values():
@@ -100,17 +107,20 @@ class Outbox:
         rules: Rules,
         unwell: Iterable[Entry | Source],
         now: float,
+        quiet: Container[str] = (),
     ) -> dict[str, Owed | None]:
         """Owe to these, by these rules. Gives the rows of the outbox to write.
 
-        Whoever leaves is owed the end of every alert it had; its queue is left to be taken by
-        `part`. Whoever stays hears the end of alerts that are silenced or labelled anew, and
-        the beginning of those that are not silenced any more. `unwell` is every key that is not
-        ready and every source that is down; the book must be as the rules of before have it.
+        Whoever leaves, unless quietly, is owed the end of every alert it had; `part` takes its
+        queue. Whoever stays hears the end of what is silenced or labelled anew, and the beginning
+        of what is silenced no more. `unwell` is every key that is not ready and every source that
+        is down; the book must be as the rules of before have it.
         """
         writes: dict[str, Owed | None] = {}
         names = {notifier.name for notifier in notifiers}
-        leaving = [one for one in self._notifiers if one.name not in names]
+        leaving = [
+            one for one in self._notifiers if one.name not in names and one.name not in quiet
+        ]
         staying = [one for one in notifiers if one.name in self.queues]
         for found in unwell if leaving or staying else ():
             was = self._rule_of(found, self._rules) if self._sure else None
@@ -152,19 +162,32 @@ class Outbox:
             return rules.for_key(found.key, early=found.early)
         return rules.for_source(found.name)
 
+    def _believed(
+        self, notifier: EdgeNotifier, subject: str, who: Who, now: float
+    ) -> dict[str, str] | None:
+        """Give the labels of the alert that a receiver believes to fire, or will by then.
+
+        Told by the last row it is owed; where there is none it has heard what the book has.
+        """
+        row = self.queues[notifier.name].last(subject, now)
+        if row is not None:
+            return payload.labels(row.body) if payload.is_firing(row.body) else None
+        told = self._book.told(who)
+        return None if told is None else told.labels
+
     def _end(
         self, writes: dict[str, Owed | None], notifier: EdgeNotifier, found: _Unwell, now: float
     ) -> None:
         """Have a notifier hear no more of somebody: what is held is withdrawn, the rest ends."""
         subject = _subject(*found.who)
-        told = self._book.told(found.who)
         queue = self.queues[notifier.name]
         if (held := queue.held(subject, now)) is not None:
             queue.withdraw(held)
             writes[held.id] = None
-        elif told is not None:
-            alert = alerts.of_record(alerts.ended_by_configuration(told))
-            self._add(writes, notifier, _Edge(subject, alert, now, 0.0, True, _OVER), now)
+        believed = self._believed(notifier, subject, found.who, now)
+        if believed is not None:
+            alert = replace(alerts.without_recovery(found.alert), labels=believed)
+            self._add(writes, notifier, _Edge(found.who, alert, now, 0.0, True, _OVER), now)
 
     def _turn(
         self,
@@ -175,24 +198,24 @@ class Outbox:
         now: float,
     ) -> None:
         """Have a notifier hear of somebody by another rule than before; None: not known."""
-        rule = found.rule
-        if was == rule:
+        if was == (rule := found.rule):
             return
         if rule.silent:
             self._end(writes, notifier, found, now)
             return
         subject = _subject(*found.who)
-        told = self._book.told(found.who)
         held = self.queues[notifier.name].held(subject, now)
-        edge = _Edge(subject, found.alert, None, rule.for_seconds, True, _FIRST)
-        if held is not None:
+        believed = self._believed(notifier, subject, found.who, now)
+        edge = _Edge(found.who, found.alert, None, rule.for_seconds, True, _FIRST)
+        if believed is not None and believed != found.alert.labels:
+            self._end(writes, notifier, found, now)
+            # It has lasted long enough to be told once: it is not held back again.
+            self._add(writes, notifier, replace(edge, for_seconds=0.0), now)
+        elif held is not None:
             same = payload.labels(held.body) == found.alert.labels
             if not same or edge.due_at(now) != held.due_at:
                 self._hold(writes, notifier, held, edge, now)
-        elif told is not None and told.labels != found.alert.labels:
-            self._end(writes, notifier, found, now)
-            self._add(writes, notifier, edge, now)
-        elif told is None and was is not None and was.silent:
+        elif believed is None and was is not None and was.silent:
             self._add(writes, notifier, edge, now)
 
     # --- rows ---------------------------------------------------------------------------------
@@ -202,13 +225,26 @@ class Outbox:
     ) -> None:
         queue = self.queues[notifier.name]
         held = queue.held(edge.subject, now)
-        if held is None:
-            self._add(writes, notifier, edge, now)
-        elif edge.resolved_at is None:
-            self._hold(writes, notifier, held, edge, now, due_at=held.due_at)
-        else:
+        believed = self._believed(notifier, edge.subject, edge.who, now)
+        if edge.resolved_at is None:
+            if edge.silent:
+                return
+            if held is not None:
+                self._hold(writes, notifier, held, edge, now, due_at=held.due_at)
+            else:
+                # Who knows that it is not well is not kept waiting for how.
+                told = edge if believed is None else replace(edge, for_seconds=0.0)
+                self._add(writes, notifier, told, now)
+            return
+        if held is not None:
             queue.withdraw(held)
             writes[held.id] = None
+        if believed is not None:
+            # The end of an alert bears the labels of its beginning.
+            alert = replace(edge.alert, labels=believed)
+            self._add(writes, notifier, replace(edge, alert=alert), now)
+        elif held is None and not edge.silent:
+            self._add(writes, notifier, edge, now)
 
     def _add(
         self, writes: dict[str, Owed | None], notifier: EdgeNotifier, edge: _Edge, now: float
@@ -265,34 +301,29 @@ class Outbox:
         """Say what a change means to notifiers; None when they are not told of it."""
         if change.group is None or change.identifier is None:
             return self._source_edge(change, outcome)
+        if not _is_event(change):
+            return None
         key = Key(change.source, change.group, change.identifier)
         entry = outcome.entries.get(key)
         rule = self._rules.for_key(key, early=entry is not None and entry.early)
-        ended = change.kind is ChangeKind.REMOVED or change.ready
-        who = tuple(key.folded())
-        told = self._book.told(who) if ended else None
-        if (rule.silent and told is None) or not _is_event(change):
-            return None
         if entry is None:
             alert = alerts.of_removed_key(change, rule, self._links)
         else:
             alert = alerts.of_key(entry, rule, self._links)
         since = change.at if change.not_ready_since is None else change.not_ready_since
+        ended = change.kind is ChangeKind.REMOVED or change.ready
         return _Edge(
-            subject=_subject(*who),
-            alert=_as_told(replace(alert, starts_at=since), told),
+            who=tuple(key.folded()),
+            alert=replace(alert, starts_at=since),
             resolved_at=change.at if ended else None,
             for_seconds=rule.for_seconds,
             turns=change.ready != change.was_ready,
             reason=_reason(change),
+            silent=rule.silent,
         )
 
-    def _source_edge(self, change: Change, outcome: Outcome) -> _Edge | None:
-        down = change.kind is ChangeKind.SOURCE_DOWN
+    def _source_edge(self, change: Change, outcome: Outcome) -> _Edge:
         rule = self._rules.for_source(change.source)
-        told = None if down else self._book.told((change.source,))
-        if rule.silent and told is None:
-            return None
         source = outcome.sources.get(change.source)
         alert = alerts.of_source(
             change.source,
@@ -303,12 +334,13 @@ class Outbox:
             address=source.address if source else "",
         )
         return _Edge(
-            subject=_subject(change.source),
-            alert=_as_told(alert, told),
-            resolved_at=None if down else change.at,
+            who=(change.source,),
+            alert=alert,
+            resolved_at=None if change.kind is ChangeKind.SOURCE_DOWN else change.at,
             for_seconds=rule.for_seconds,
             turns=True,
             reason=_reason(change),
+            silent=rule.silent,
         )
 
 
@@ -325,7 +357,7 @@ class _Unwell:
 class _Edge:
     """A change as notifiers see it."""
 
-    subject: str
+    who: Who
     alert: Alert
     #: None while it fires.
     resolved_at: float | None
@@ -333,16 +365,16 @@ class _Edge:
     #: The readiness turned: `send: readiness` is told too.
     turns: bool
     reason: str
+    silent: bool = False
+
+    @property
+    def subject(self) -> str:
+        return _subject(*self.who)
 
     def due_at(self, now: float) -> float:
         if self.resolved_at is not None:
             return now
         return max(now, min(self.alert.starts_at, now) + self.for_seconds)
-
-
-def _as_told(alert: Alert, told: AlertRecord | None) -> Alert:
-    """Have the end of an alert bear the labels of its beginning."""
-    return alert if told is None else replace(alert, labels=told.labels)
 
 
 def _is_event(change: Change) -> bool:

@@ -32,6 +32,7 @@ class _Labelled(msgspec.Struct):
 
 
 class _Notification(msgspec.Struct):
+    status: str
     alerts: list[_Labelled]
 
 
@@ -71,6 +72,11 @@ def webhook(
             "routeLabels": {},
         }
     )
+
+
+def is_firing(webhook_body: bytes) -> bool:
+    """Say whether a notification that `webhook` wrote is of an alert that fires."""
+    return _decode(webhook_body).status == "firing"
 
 
 def labels(webhook_body: bytes) -> dict[str, str]:

@@ -66,6 +66,21 @@ class Queue:
         under_way = subject in self._in_flight and self._subjects[subject][0] == last.id
         return None if under_way else last
 
+    def last(self, subject: str, now: float) -> Owed | None:
+        """Give the last row of this subject that will be sent, come what may."""
+        ids = self._subjects.get(subject)
+        if not ids:
+            return None
+        if self.held(subject, now) is None:
+            return self._rows[ids[-1]]
+        return self._rows[ids[-2]] if len(ids) > 1 else None
+
+    def rename(self, notifier: str) -> list[Owed]:
+        """Have all rows be another notifier's; gives them."""
+        for row_id, owed in self._rows.items():
+            self._rows[row_id] = replace(owed, notifier=notifier)
+        return self.rows()
+
     def mark_kept(self, row_id: str) -> None:
         self._unkept.discard(row_id)
         self._wake()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sr_exporter.config import Webhook
     from sr_exporter.notify.figures import NotifierObserver
     from sr_exporter.notify.queues import Queue
+    from sr_exporter.outbound import Answer
     from sr_exporter.store.contract import Owed, Store
     from sr_exporter.tasks import Tasks
 
@@ -33,6 +34,8 @@ LANES = 4
 #: An answer's body says nothing to us and is never read, which costs its connection: a 2xx
 #: must settle whatever follows it.
 _LIMIT_BYTES = 0
+#: Not an error of the receiver: the configuration changed while it was asked.
+_BROKEN_OFF = "broken off"
 #: The longest time between two looks at the queue: our clock may have jumped.
 _LONGEST_WAIT_SECONDS = 10.0
 
@@ -59,6 +62,10 @@ class WebhookSender:
         self._lanes = [Outbound(self._pool) for _ in range(LANES)]
         self._idle = list(self._lanes)
         self._said: str | None = None
+        #: When each row that was attempted was first due: a rule's `for` is no age.
+        self._first_due: dict[str, float] = {}
+        #: Requests under way.
+        self._posting: set[asyncio.Future[Answer]] = set()
         self._sending: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._deliveries: set[asyncio.Task[None]] = set()
@@ -68,16 +75,22 @@ class WebhookSender:
     def backlog(self) -> int:
         return len(self._queue)
 
+    @property
+    def url(self) -> str:
+        """Where it is sent; a secret."""
+        return self._config.url.reveal()
+
     def start(self, tasks: Tasks) -> None:
         """Begin to deliver; who delivers already goes on."""
         if self._sending is None:
             self._sending = tasks.start(f"notifier {self.name}", self._run())
 
     def configure(self, config: Webhook) -> None:
-        """Deliver as it says from the next attempt on; at another place, at once."""
-        moved = config.url.reveal() != self._config.url.reveal()
-        self._config = config
-        if moved:
+        """Deliver as it says, at once: attempts by the old settings are broken off."""
+        before, self._config = self._config, config
+        if (before.url.reveal(), before.timeout_seconds) != (self.url, config.timeout_seconds):
+            for posting in self._posting:
+                posting.cancel()
             self._queue.retry_now(self._clock())
 
     async def _run(self) -> None:
@@ -121,12 +134,17 @@ class WebhookSender:
         self._idle.append(lane)
         self._changed.set()
         now = self._clock()
+        if error is _BROKEN_OFF:
+            self._queue.settle(attempt, retry_at=now)
+            self._changed.set()
+            return
+        first_due = self._first_due.setdefault(owed.id, max(owed.created_at, owed.due_at))
         decision = retry.decide(
             status=status,
             error=error,
             headers=headers,
             attempts=attempt.attempts,
-            age_seconds=now - owed.created_at,
+            age_seconds=now - first_due,
             max_age_seconds=self._config.max_age_seconds,
             now=now,
             random=random.random(),
@@ -162,10 +180,25 @@ class WebhookSender:
             limit_bytes=_LIMIT_BYTES,
             headers={"X-SR-Delivery": owed.id},
         )
+        posting = asyncio.ensure_future(lane.post(post, wants_body=lambda _: False))
+        self._posting.add(posting)
         try:
-            answer = await lane.post(post, wants_body=lambda _: False)
-        except OutboundError as error:
+            await asyncio.wait({posting})
+        except asyncio.CancelledError:
+            posting.cancel()
+            raise
+        finally:
+            self._posting.discard(posting)
+        if posting.cancelled():
+            return None, {}, _BROKEN_OFF
+        error = posting.exception()
+        if isinstance(error, OutboundError):
             return None, {}, str(error)
+        if error is not None:
+            # A fault of ours, or of this machine: tried again, like any other.
+            log.error("delivery failed", notifier=self.name, exc_info=error)
+            return None, {}, f"internal error: {type(error).__name__}"
+        answer = posting.result()
         return answer.status, answer.headers, ""
 
     def _tell(self, error: str | None) -> None:
@@ -195,6 +228,7 @@ class WebhookSender:
         except NotKept as error:
             # The store goes on trying. Should we die before, it is delivered once more.
             log.warning("delivery not noted yet", notifier=self.name, error=str(error))
+        self._first_due.pop(attempt.id, None)
         self._queue.settle(attempt)
 
 

@@ -56,6 +56,8 @@ class Fleet:
         self._tasks = tasks
         self._clock = clock
         self._members: dict[str, _Member] = {}
+        #: When those that left may be asked again, by address: a name costs nobody anything.
+        self._soonest: dict[str, float] = {}
         #: Connections that were cut off, and may still be on their way out.
         self._former: dict[str, list[HttpTransport]] = {}
         # Threads are made when they are needed; a fleet of two has two.
@@ -70,6 +72,8 @@ class Fleet:
             for name, former in self._former.items()
             if (busy := [transport for transport in former if transport.busy])
         }
+        now = asyncio.get_running_loop().time()
+        self._soonest = {mi: at for mi, at in self._soonest.items() if at > now}
         for name in [name for name in self._members if name not in wanted]:
             self._cut_off(self._members.pop(name))
             self._observer.remove_source(name)
@@ -91,6 +95,7 @@ class Fleet:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _cut_off(self, member: _Member) -> None:
+        self._soonest[member.config.mi] = member.poller.soonest()
         member.polling.cancel()
         self._former.setdefault(member.config.name, []).append(member.transport)
 
@@ -99,8 +104,8 @@ class Fleet:
         now = asyncio.get_running_loop().time()
         pace = Pace(interval, source.max_share, now + place, random.random)
         if before is not None:
-            pace.soonest = before.poller.soonest()
             self._cut_off(before)
+        pace.soonest = self._soonest.pop(source.mi, 0.0)
         auth = source.basic_auth
         transport = HttpTransport(
             source.mi,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import glob
 import os
 import sqlite3
 from pathlib import Path
@@ -122,8 +121,8 @@ class Files:
 
     def _remove_unfinished(self) -> None:
         """Remove what a start that was killed left of a store it was making."""
-        for path in self.path.parent.glob(f"{glob.escape(self.path.name)}.new*"):
-            path.unlink(missing_ok=True)
+        for suffix in (".new", ".new-journal", ".new-wal", ".new-shm"):
+            beside(self.path, suffix).unlink(missing_ok=True)
 
     # --- while it is used ------------------------------------------------------------------
 

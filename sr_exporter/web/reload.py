@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import PlainTextResponse
 
 from sr_exporter.errors import ConfigError, NotReloaded
+from sr_exporter.reload import MOST_FAULTS
 from sr_exporter.web.errors import Refused
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ class ReloadRoute:
         try:
             await self._reload()
         except ConfigError as error:
-            faults = [str(fault) for fault in error.faults]
+            faults = [str(fault) for fault in error.faults[:MOST_FAULTS]]
+            if (more := len(error.faults) - MOST_FAULTS) > 0:
+                faults.append(f"and {more} more")
             said = f"the configuration is not reloaded: {'; '.join(faults)}"
             raise Refused(400, said, faults=faults) from None
         except NotReloaded as error:

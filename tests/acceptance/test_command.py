@@ -272,3 +272,20 @@ def test_many_sighups_are_few_reloads(tmp_path):
         assert running.client.reload().status_code == 200
         running.signal(signal.SIGTERM)
         assert running.wait() == 0
+
+
+def test_a_sighup_while_it_starts_ends_nothing(tmp_path):
+    """At whatever moment once our code runs; the file is in force in the end."""
+    with Command(f"--storage.path={tmp_path}") as running:
+        # Until Python has come to our code the system's default holds, and we can do nothing.
+        eventually(lambda: _ignores_sighup(running.process.pid), every=0.001)
+        while not running.output:
+            running.signal(signal.SIGHUP)
+            time.sleep(0.01)
+        eventually(lambda: "configuration reloaded" in running.said)
+        assert running.client.push({"group": "g", "status": 1}).status_code == 200
+
+
+def _ignores_sighup(pid: int) -> bool:
+    (line,) = re.findall(r"SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(line, 16) & 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import yaml
 
+from sr_exporter import reload
 from sr_exporter.simulator.httpd import HttpdThread, MiHttpd
 from sr_exporter.simulator.node import Planned, SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_4_0
@@ -411,6 +413,63 @@ def test_what_is_owed_goes_to_the_mended_address_at_once(file):
             got = receiver.wait_for(3, within=2)
             said = [one.body["alerts"][0]["annotations"]["status"] for one in got]
             assert said == ["-1", "-2", "-3"]
+
+
+def test_a_receiver_that_hangs_is_left_for_the_mended_address_at_once(file):
+    """What is under way to the old address is broken off, though its time-out is far away."""
+    with ExitStack() as stack:
+        receiver = stack.enter_context(Receiver())
+        hanging = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        url = f"http://127.0.0.1:{hanging.getsockname()[1]}/x"
+        file.write(notifiers=[_hook("hook", url, timeout="2m")])
+        app = stack.enter_context(running(file))
+        for number in range(6):
+            app.client.push({"group": f"g{number}", "status": -1})
+        connection, _ = hanging.accept()
+        with connection:
+            assert connection.recv(65536)
+            file.write(notifiers=[_hook("hook", receiver.url, timeout="2m")])
+            _reload(app)
+            receiver.wait_for(6, within=5)
+
+
+def test_a_webhook_under_another_name_goes_on(file):
+    """What it is owed is delivered, what it heard does not end; two may share a receiver."""
+    with Receiver(503) as receiver:
+        file.write(notifiers=[_hook("old", receiver.url)])
+        with running(file) as app:
+            app.client.push({"group": "g", "status": -1})
+            receiver.wait_for(1)
+            both = [_hook("new", receiver.url), _hook("twin", receiver.url)]
+            file.write(notifiers=both)
+            _reload(app)
+            receiver.answer(200)
+            receiver.wait_for(2)
+            file.write(notifiers=both[:1])
+            _reload(app)
+            app.client.push({"group": "g", "status": 1})
+            receiver.wait_for(3)
+            found = app.client.metrics()
+            backlog = series(found, "sr_exporter_notifier_backlog")
+            assert {dict(labels)["notifier"] for labels in backlog} == {"new"}
+    assert [status for status, _ in _statuses(receiver)] == ["firing", "firing", "resolved"]
+    assert len({one.delivery for one in receiver.received}) == 2
+
+
+def test_a_file_that_cannot_be_read_now_can_be_read_later(file, monkeypatch):
+    """A FIFO nobody writes to: told so in time, and the next reload is like the first."""
+    monkeypatch.setattr(reload, "READ_SECONDS", 0.2)
+    with running(file) as app:
+        file.path.unlink()
+        os.mkfifo(file.path)
+        answer = app.client.reload()
+        assert (answer.status_code, "could not be read" in answer.text) == (503, True)
+        assert app.client.metrics()[GOOD, ()] == 0
+        fifo = file.path.rename(file.path.with_name("fifo"))
+        file.write()
+        _reload(app)
+        assert app.client.metrics()[GOOD, ()] == 1
+        fifo.open("w").close()  # let the thread that waits for it go
 
 
 def test_a_new_notifier_hears_what_changes_from_then_on(file):

@@ -38,7 +38,7 @@ ALLOWED = {
     "metrics": WORDS | READ_SIDE | {"store.contract"},
     "notify": WORDS | READ_SIDE | {"store.contract", "outbound", "config"},
     "own": WORDS | READ_SIDE | {"ingest", "store.contract", "metrics"},
-    "web": WORDS | READ_SIDE | {"wire", "ingest", "config", "metrics"},
+    "web": WORDS | READ_SIDE | {"wire", "ingest", "config", "metrics", "reload"},
     "logs": WORDS,
     "reload": WORDS | {"config", "metrics"},
     "simulator": WORDS | {"wire"},

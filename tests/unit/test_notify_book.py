@@ -571,6 +571,16 @@ def test_waiting_for_a_for_ends_with_it(pushes):
     assert b.book.next_due() is None
 
 
+def test_what_is_said_to_begin_in_the_future_began_at_first_sight():
+    """A pusher's clock is ahead, or ours went back: the `for` is no longer for that."""
+    b = Bench()
+    b.push(-1, group="uac_registrant", at=b.now + 50.0)
+    b.later(29.0)
+    assert b.firing() == []
+    b.later(1.0)
+    assert (b.firing(), only(b).starts_at) == (["uac_registrant"], START)
+
+
 def test_a_clock_that_steps_back_ends_no_alert():
     """What fires goes on firing, though its `for` seems to begin only now."""
     b = Bench()

@@ -650,6 +650,79 @@ def test_a_source_that_left_is_ended_under_the_labels_it_had():
     assert b.sent() == [("resolved", "g", OVER)]
 
 
+def test_who_was_told_is_not_kept_waiting_by_a_longer_for():
+    """Another number that is not ready is told at once, and so is the end."""
+    b = Bench()
+    b.push(-1)
+    b.sent()
+    b.configure(AlertRule(group="g", for_seconds=3600.0))
+    b.push(-2)
+    assert b.sent() == [("firing", "g", MORE)]
+    b.push(1)
+    assert b.sent() == [("resolved", "g", OVER)]
+
+
+def test_an_alert_labelled_anew_is_not_held_back_again():
+    """It has lasted long enough to be told once."""
+    b = Bench()
+    b.push(-1)
+    b.sent()
+    b.configure(AlertRule(group="g", severity="critical", for_seconds=3600.0))
+    assert b.sent() == [("resolved", "g", OVER), ("firing", "g", FIRST)]
+
+
+@pytest.mark.parametrize("rule", [{"severity": "info"}, {"silence": True}], ids=str)
+def test_what_fell_due_while_nobody_ran_ends_as_it_began(rule):
+    """The book had not fired it; what is in the queue will be heard."""
+    b = Bench()
+    b.push(-1, group="uac_registrant")
+    rows = list(b.rows.values())
+    b.later(60)
+    b.begin(rows, [], **rule)
+    heard = b.sent()
+    assert heard[:2] == [("firing", "uac_registrant", FIRST), ("resolved", "uac_registrant", OVER)]
+    assert len(heard) == (2 if "silence" in rule else 3)
+
+
+def test_what_is_held_of_a_source_that_left_is_withdrawn():
+    """Though the rules of today are silent about it."""
+    b = Bench()
+    b.see(Configured((PolledSource("sip-1", 60.0),)))
+    b.poll(("g", 1))
+    b.see(PollFailed("sip-1", b.now, PollFailure.CONNECT, "no"))
+    (held,) = b.rows.values()
+    b.book = AlertBook(b.state, LINKS)
+    b.outbox = Outbox(b.book, LINKS, RUN)
+    b.outbox.restore([held], b.notifiers(), Rules([AlertRule(source="sip-1", silence=True)]))
+    b.see(Configured(()))
+    assert b.rows == {}
+    b.later(60)
+    assert b.sent() == []
+
+
+def test_a_notifier_under_another_name_goes_on():
+    """What it is owed, and what it knows, is the same; nothing ends."""
+    b = Bench()
+    b.push(-1)
+    rows = list(b.outbox.rename("changes", "renamed").values())
+    assert [row.notifier for row in rows if row] == ["renamed"]
+    names = [EdgeNotifier("renamed", Send.CHANGES)]
+    assert b.outbox.configure(names, b.rules, [*b.state.not_ready], b.now) == {}
+    assert b.outbox.part() == []
+    assert list(b.outbox.queues) == ["renamed"]
+
+
+def test_who_leaves_quietly_is_told_no_end():
+    """Another notifier goes on with the same receiver."""
+    b = Bench(Send.READINESS, Send.CHANGES)
+    b.push(-1)
+    b.sent(Send.READINESS)
+    b.sends = (Send.CHANGES,)
+    unwell = [*b.state.not_ready]
+    writes = b.outbox.configure(b.notifiers(), b.rules, unwell, b.now, quiet={"readiness"})
+    assert writes == {}
+
+
 RULES = [
     (),
     (AlertRule(group="g", severity="critical"),),
@@ -670,7 +743,10 @@ RULES = [
                 st.sampled_from([1, 2, -1, -2]),
             ),
             st.tuples(st.just("rules"), st.just(""), st.integers(0, len(RULES) - 1)),
-            st.tuples(st.just("later"), st.just(""), st.sampled_from([1, 10, 40])),
+            st.tuples(
+                st.sampled_from(["later", "asleep"]), st.just(""), st.sampled_from([1, 10, 40])
+            ),
+            st.tuples(st.just("ahead"), st.sampled_from(["g", "uac_registrant"]), st.just(0)),
             st.tuples(st.just("forget"), st.just(""), st.just(0)),
             st.tuples(st.just("look"), st.just(""), st.just(0)),
             st.tuples(st.just("restart"), st.just(""), st.integers(0, len(RULES) - 1)),
@@ -689,6 +765,8 @@ def test_no_alert_is_left_behind_whatever_the_rules_become(steps, leaves):
     believed: dict[Send, dict[str, str]] = {send: {} for send in b.sends}
 
     def deliver() -> None:
+        # Levels are looked at as soon as something changed; a delivery takes a commit first.
+        b.book.refresh(b.now)
         for send in (Send.READINESS, Send.CHANGES):
             queue = b.outbox.queues.get(send.value)
             while queue is not None and (owed := queue.take(b.now)) is not None:
@@ -705,12 +783,15 @@ def test_no_alert_is_left_behind_whatever_the_rules_become(steps, leaves):
         elif kind == "later":
             b.later(number)
             b.book.refresh(b.now)
+        elif kind == "asleep":
+            b.later(number)
+        elif kind == "ahead":
+            b.see(Statement("push", group, status=-3, at=b.now + 30.0), look=False)
         elif kind == "forget":
             b.see(Forget("push"), look=False)
         elif kind == "look":
             b.book.refresh(b.now)
         elif kind == "restart":
-            b.book.refresh(b.now)
             records = [level.record for level in b.book.levels()]
             b.rules = Rules(RULES[number])
             b.begin(sorted(b.rows.values(), key=lambda row: row.seq), records)
