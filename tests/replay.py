@@ -105,8 +105,8 @@ class ReplayMi:
             self._in_flight += 1
             if self._in_flight > 1:
                 self.violations.append("a second request in flight")
+        method, request_id = self.inspect(head, body)
         try:
-            method, request_id = self.inspect(head, body)
             answers = self.answers.get(method)
             if answers is None:
                 answer = _error(-32601, "Method not found", request_id)
@@ -117,11 +117,12 @@ class ReplayMi:
                 connection.settimeout(30)
                 connection.recv(1)
                 return False
-            connection.sendall(_with_id(answer, request_id))
-            return True
         finally:
+            # Before the answer is whole: who has it may ask again before we are back here.
             with self._lock:
                 self._in_flight -= 1
+        connection.sendall(_with_id(answer, request_id))
+        return True
 
     def inspect(self, head: bytes, body: bytes) -> tuple[str, Any]:
         """Judge a request by what real servers survive; give its method and id."""
