@@ -1,4 +1,4 @@
-"""The recorded exchanges with the HTTP Management Interface of real servers, and their state.
+"""The recorded exchanges with the Management Interface of real servers, and their state.
 
 In `tests/recordings/VERSION/http`, NAME.req holds the bytes that were sent, NAME.res those that
 came back. Marks tell what bytes cannot:
@@ -9,6 +9,8 @@ came back. Marks tell what bytes cannot:
 * `<<2>>` on a line of its own: the second request was sent here, on the same connection.
 
 The recorder read to the end of the first answer by its Content-Length, and no further.
+
+Over datagrams (`dgram`) and named pipes (`fifo`) an answer is its bytes, or `<<TIMEOUT>>`.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ SPLIT = b"<<SPLIT>>"
 TIMEOUT = b"<<TIMEOUT>>"
 CLOSED = b"<<CLOSED, NO BYTES>>"
 SECOND = b"\n<<2>>\n"
+#: What is sent instead of an answer that is too long for a datagram.
+TOO_BIG = b"500 Internal error"
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -65,6 +69,7 @@ OTHER_SERVICES = {
 class Exchange:
     version: str
     name: str
+    service: str = "http"
 
     def __str__(self) -> str:
         return f"{self.version}/{self.name}"
@@ -79,6 +84,8 @@ class Exchange:
 
     @property
     def answer_body(self) -> bytes:
+        if self.service != "http":
+            return self.answer
         answer = self.answer.removeprefix(CONTINUE).partition(SECOND)[0].removesuffix(TIMEOUT)
         return answer.partition(b"\r\n\r\n")[2]
 
@@ -89,15 +96,15 @@ class Exchange:
         return int(found[-1]) if found else None
 
     def _read(self, suffix: str) -> bytes:
-        return (RECORDINGS / self.version / "http" / f"{self.name}.{suffix}").read_bytes()
+        return (RECORDINGS / self.version / self.service / f"{self.name}.{suffix}").read_bytes()
 
 
-def exchanges(*, without: Iterable[str] = ()) -> list[Exchange]:
+def exchanges(*, without: Iterable[str] = (), service: str = "http") -> list[Exchange]:
     """Give all exchanges of all versions but those named."""
     return [
-        Exchange(version, path.stem)
+        Exchange(version, path.stem, service)
         for version in VERSIONS
-        for path in sorted((RECORDINGS / version / "http").glob("*.req"))
+        for path in sorted((RECORDINGS / version / service).glob("*.req"))
         if path.stem not in without
     ]
 
@@ -106,9 +113,9 @@ def without_date(answer: bytes) -> bytes:
     return _DATE.sub(b"", answer)
 
 
-def result(version: str, name: str) -> Any:
+def result(version: str, name: str, service: str = "http") -> Any:
     """Give the result that a recorded answer holds."""
-    return json.loads(Exchange(version, name).answer_body)["result"]
+    return json.loads(Exchange(version, name, service).answer_body)["result"]
 
 
 @cache
@@ -124,17 +131,22 @@ def asked_at(version: str) -> float:
     return _timestamp(result(version, "uptime")["Now"])
 
 
-def recorded_node(version: str) -> SimulatedNode:
-    """Build the node that a version's listings show. All its recordings agree with them."""
+def recorded_node(version: str, service: str = "http") -> SimulatedNode:
+    """Build the node that a version's listings show. All its recordings agree with them.
+
+    Reports that were too many for a datagram are those that went through a pipe.
+    """
     node = SimulatedNode(release(version))
     node.up = True
     node.started_at = _timestamp(result(version, "uptime")["Up since"])
-    for group in reversed(result(version, "status-noparams")):
+    for group in reversed(result(version, "status-noparams", service)):
         for identifier in reversed(group["Identifiers"]):
             node.register(
                 group["Name"], identifier["Name"], identifier["Status"], identifier.get("Details")
             )
-    for group in result(version, "reports-noparams"):
+    if Exchange(version, "reports-noparams", service).answer == TOO_BIG:
+        service = "fifo"
+    for group in result(version, "reports-noparams", service):
         for identifier in group["Identifiers"]:
             for report in identifier["Reports"]:
                 node.add_report(
