@@ -17,6 +17,7 @@ from sr_exporter import __version__
 from sr_exporter.ingest import Ingest
 from sr_exporter.metrics.own import OwnMetrics
 from sr_exporter.metrics.scrape import Exposition
+from sr_exporter.mi.transports import name_of
 from sr_exporter.model import Configured, PolledSource
 from sr_exporter.notify.alerts import Links
 from sr_exporter.notify.book import AlertBook
@@ -209,7 +210,9 @@ class _Configurable:
 
     async def apply(self, config: Config) -> None:
         polled = tuple(
-            PolledSource(source.name, source.stale_after_seconds, address=source.mi)
+            PolledSource(
+                source.name, source.stale_after_seconds, name_of(source.mi), address=source.mi
+            )
             for source in config.sources
         )
         # Alerts of sources that leave end by the rules of before.

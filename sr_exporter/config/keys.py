@@ -38,9 +38,6 @@ NOT_BUILT: Final = frozenset(
         "notifiers[].webhook.secret_file",
         "notifiers[].webhook.tls",
         "sources[].events",
-        "sources[].mi fifo://",
-        "sources[].mi udp://",
-        "sources[].mi unix://",
     }
 )
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from sr_exporter.config.alerts import read_rules
-from sr_exporter.config.keys import NOT_BUILT, NUMBERS, SCHEMA, SPANS
+from sr_exporter.config.keys import NUMBERS, SCHEMA, SPANS
 from sr_exporter.config.reading import Place, Section, read_yaml, shown
-from sr_exporter.config.urls import scheme_of, url_fault
+from sr_exporter.config.urls import mi_fault, scheme_of, url_fault
 from sr_exporter.config.values import (
     Alertmanager,
     BasicAuth,
@@ -110,9 +110,7 @@ def _mi(section: Section) -> str:
     url = place.text("a URL") if place else ""
     if not (place and url):
         return ""
-    if f"sources[].mi {scheme_of(url)}://" in NOT_BUILT:
-        place.fault(f"{scheme_of(url)}:// is not built yet")
-    elif what := url_fault(url, secret=False, auth_hint="use basic_auth"):
+    if what := mi_fault(url):
         place.fault(what)
     return url
 
@@ -196,10 +194,13 @@ class _Reader:
         elif name:
             self.once(section.entries["name"], self.source_names, name)
         auth = section.get("basic_auth")
+        paced, mi = _paced(section, base), _mi(section)
+        if auth and scheme_of(mi) in {"udp", "unix", "fifo"}:
+            auth.fault("is for http:// and https:// only")
         return replace(
-            _paced(section, base),
+            paced,
             name=name,
-            mi=_mi(section),
+            mi=mi,
             basic_auth=self.basic_auth(auth) if auth else None,
         )
 

@@ -21,7 +21,8 @@ class Source:
     """An OpenSIPS that is polled."""
 
     name: str
-    #: The http or https URL of its Management Interface, without user or query.
+    #: The address of its Management Interface: `http(s)://`, `udp://host:port`,
+    #: `unix:///path` or `fifo:///path[?reply_dir=/folder]`, without a user.
     mi: str
     poll_interval_seconds: float = 10.0
     timeout_seconds: float = 5.0

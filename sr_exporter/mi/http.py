@@ -27,7 +27,10 @@ _REASONS = {
 
 
 class HttpTransport:
-    """Implements `Transport` for `http://` and `https://` addresses."""
+    """Implements `Transport` for `http://` and `https://` addresses.
+
+    A request that is cancelled keeps a thread until its connection is made, or has failed.
+    """
 
     name = "http"
 
@@ -68,11 +71,9 @@ class HttpTransport:
 
     @property
     def busy(self) -> bool:
-        """Whether a request is under way, though it may be cancelled."""
         return self._outbound.busy
 
     async def gone(self) -> None:
-        """Wait until no connection is left, after whoever asked was cancelled."""
         await self._outbound.gone()
 
 

@@ -1,6 +1,6 @@
 """What every way to an OpenSIPS' Management Interface offers.
 
-A transport is one file and one line of `TRANSPORTS` (client.py). It sends one request at a
+A transport is one file and one line of `Transports.to` (transports.py). It sends one request at a
 time and never anything but what wire/jsonrpc.py built.
 """
 
@@ -22,3 +22,10 @@ class Transport(Protocol):
 
     def rest(self) -> None:
         """Let go of connections until the next request: an idle one costs OpenSIPS too."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request still has a connection, though who asked was cancelled."""
+
+    async def gone(self) -> None:
+        """Wait until no request has a connection any more."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sr_exporter.mi.client import MiClient
-from sr_exporter.mi.http import HttpTransport
+from sr_exporter.mi.transports import Transports
 from sr_exporter.sources.pacing import Pace, first_delay, phase
 from sr_exporter.sources.poll import Poller, PollObserver
 from sr_exporter.tasks import end
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sr_exporter.config import Source
     from sr_exporter.ingest import Ingest
+    from sr_exporter.mi.transport import Transport
     from sr_exporter.tasks import Tasks
 
 #: How many polls are under way at once: each holds a thread while its OpenSIPS answers.
@@ -40,7 +41,7 @@ class _Member:
     """A source that is polled."""
 
     config: Source
-    transport: HttpTransport
+    transport: Transport
     poller: Poller
     polling: asyncio.Task[None]
 
@@ -59,9 +60,10 @@ class Fleet:
         #: When those that left may be asked again, by address: a name costs nobody anything.
         self._soonest: dict[str, float] = {}
         #: Connections that were cut off, and may still be on their way out.
-        self._former: dict[str, list[HttpTransport]] = {}
+        self._former: dict[str, list[Transport]] = {}
         # Threads are made when they are needed; a fleet of two has two.
         self._pool = ThreadPoolExecutor(POLLS_AT_ONCE, thread_name_prefix="mi")
+        self._transports = Transports(self._pool)
         self._slots = asyncio.Semaphore(POLLS_AT_ONCE)
 
     def configure(self, sources: Sequence[Source]) -> None:
@@ -107,9 +109,8 @@ class Fleet:
             self._cut_off(before)
         pace.soonest = self._soonest.pop(source.mi, 0.0)
         auth = source.basic_auth
-        transport = HttpTransport(
+        transport = self._transports.to(
             source.mi,
-            self._pool,
             timeout_seconds=source.timeout_seconds,
             basic_auth=(auth.username, auth.password.reveal()) if auth else None,
         )
@@ -122,7 +123,7 @@ class Fleet:
         polling = self._tasks.start(f"poll {source.name}", self._poll(poller, delay, former))
         return _Member(source, transport, poller, polling)
 
-    async def _poll(self, poller: Poller, delay: float, former: Sequence[HttpTransport]) -> None:
+    async def _poll(self, poller: Poller, delay: float, former: Sequence[Transport]) -> None:
         for transport in tuple(former):
             await transport.gone()  # one connection per source, also over a reload
         await poller.run(delay, self._slots)

@@ -405,6 +405,9 @@ PORT = "must have a port from 1 to 65535"
 HTTP = "must begin with http:// or https://"
 NO_FILE = "cannot be read: No such file or directory"
 HOST = "has no valid host name"
+SCHEMES = "must begin with http://, https://, udp://, unix:// or fifo://"
+ABSOLUTE = "must be {0}:// and an absolute path, with three slashes: {0}:///run/..."
+REPLY_DIR = "must not have a query but ?reply_dir=/folder"
 ONE_TOKEN = "must hold one token: ASCII letters, digits and signs, no spaces"
 LEVELS = "an Alertmanager takes levels, not changes: leave it at readiness"
 TWICE = "is there twice: the first is "
@@ -512,11 +515,31 @@ def token(file: str) -> str:
             [f"sources[1].name: {TWICE}sources[0].name"],
         ),
         # URLs
-        (mi("h:8888/mi"), [f"sources[0].mi: {HTTP}"]),
-        (mi("ftp://h/mi"), [f"sources[0].mi: {HTTP}"]),
-        (mi("udp://h:1"), ["sources[0].mi: udp:// is not built yet"]),
-        (mi("unix:///run/x.sock"), ["sources[0].mi: unix:// is not built yet"]),
-        (mi("FIFO:///run/x"), ["sources[0].mi: fifo:// is not built yet"]),
+        (mi("h:8888/mi"), [f"sources[0].mi: {SCHEMES}"]),
+        (mi("ftp://h/mi"), [f"sources[0].mi: {SCHEMES}"]),
+        (mi("udp://h"), ["sources[0].mi: must have a port: mi_datagram has no usual one"]),
+        (mi("udp://h:0"), [f"sources[0].mi: {PORT}"]),
+        (mi("udp://:1"), [f"sources[0].mi: {HOST}"]),
+        (mi("udp://h:1/x"), ["sources[0].mi: must be udp://host:port and nothing else"]),
+        (mi("udp://h:1?x=y"), ["sources[0].mi: must be udp://host:port and nothing else"]),
+        (
+            mi("udp://u:hunter2@h:1"),
+            ["sources[0].mi: must not hold a user name or password: mi_datagram knows none"],
+        ),
+        (mi("unix://run/x"), [f"sources[0].mi: {ABSOLUTE.format('unix')}"]),
+        (mi("unix:///"), [f"sources[0].mi: {ABSOLUTE.format('unix')}"]),
+        (mi("unix:///a%00b"), [f"sources[0].mi: {ABSOLUTE.format('unix')}"]),
+        (mi("unix:///run/x?a=b"), ["sources[0].mi: must not have a query (?)"]),
+        (mi("unix:///run/x#a"), ["sources[0].mi: must not have a fragment (#)"]),
+        (mi(f"unix:///{'x' * 107}"), ["sources[0].mi: must have a path of 107 bytes at most"]),
+        (mi("fifo://run/x"), [f"sources[0].mi: {ABSOLUTE.format('fifo')}"]),
+        (mi("fifo:///run/x?dir=/a"), [f"sources[0].mi: {REPLY_DIR}"]),
+        (mi("fifo:///run/x?reply_dir=/a&reply_dir=/b"), [f"sources[0].mi: {REPLY_DIR}"]),
+        (mi("fifo:///run/x?x"), [f"sources[0].mi: {REPLY_DIR}"]),
+        (
+            mi("fifo:///run/x?reply_dir=tmp"),
+            ["sources[0].mi: must have an absolute path in reply_dir"],
+        ),
         (mi("http://hunter2:hunter2@h/mi"), [f"sources[0].mi: {NO_USER}"]),
         (mi("http://user:12/hunter2@h/mi"), [f"sources[0].mi: {NO_USER}"]),
         (mi("http:///mi"), [f"sources[0].mi: {HOST}"]),
@@ -881,13 +904,28 @@ def test_says_what_is_wrong_and_where(text: str, expected: list[str]) -> None:
 def test_what_is_not_built_is_refused_by_name(name: str) -> None:
     """Nobody relies on what is designed but not there, and its inside is not looked at."""
     changed = copy.deepcopy(FULL)
-    if " " in name:
-        key, scheme = name.split(" ")
-        assert put(changed, key, f"{scheme}h") == "sources[0].mi"
-        assert faults(yaml.safe_dump(changed)) == [f"sources[0].mi: {scheme} is not built yet"]
-    else:
-        where = put(changed, name, {"any": ["thing"]})
-        assert faults(yaml.safe_dump(changed)) == [f"{where}: is not built yet"]
+    where = put(changed, name, {"any": ["thing"]})
+    assert faults(yaml.safe_dump(changed)) == [f"{where}: is not built yet"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "udp://10.0.0.5:8080",
+        "udp://[::1]:8080/",
+        "unix:///run/opensips/mi.sock",
+        "unix:///run/a%20b",
+        "fifo:///run/opensips/fifo",
+        "fifo:///run/opensips/fifo?reply_dir=/var/tmp",
+    ],
+)
+def test_every_way_to_a_management_interface(address: str) -> None:
+    """The address is given as it was written; basic_auth is for HTTP alone."""
+    (read,) = parsed(mi(address)).sources
+    assert read.mi == address
+    auth = "basic_auth: {username: u, password_file: pass}"
+    said = f"sources: [{{name: a, mi: '{address}', {auth}}}]"
+    assert "sources[0].basic_auth: is for http:// and https:// only" in faults(said)
 
 
 def test_all_faults_at_once() -> None:
@@ -912,7 +950,7 @@ def test_all_faults_at_once() -> None:
         "sources_files[0]: nope.yml cannot be read: No such file or directory",
         "sources[0].name: push is reserved",
         "sources[0].max_share: must be a number, not a string",
-        "sources[0].mi: udp:// is not built yet",
+        "sources[0].mi: must have a port: mi_datagram has no usual one",
         "sources[1].events: is not built yet",
         f"sources[1].mi: {NO_USER}",
         f"sources[2].name: {TWICE}sources[1].name",
