@@ -23,7 +23,7 @@ from sr_exporter.web.server import Address
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -157,21 +157,26 @@ class RunningApp:
 
 
 class Command:
-    """The command `sr-exporter` as a process of its own; `with` kills what is left of it."""
+    """The command `sr-exporter` as a process of its own; `with` kills what is left of it.
 
-    def __init__(self, *arguments: str, port: int | None = None) -> None:
+    `prefix` is a program, with its arguments, that runs it in surroundings of its own.
+    """
+
+    def __init__(
+        self, *arguments: str, port: int | None = None, prefix: Sequence[str] = ()
+    ) -> None:
         self.port = port or free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self.arguments = arguments
+        self.prefix = prefix
         self.output: list[str] = []
 
     def __enter__(self) -> Self:
         environment = {**os.environ, "PYTHONUNBUFFERED": ""}
         self.process = subprocess.Popen(
             [
-                sys.executable,
-                "-m",
-                "sr_exporter",
+                *self.prefix,
+                *(sys.executable, "-m", "sr_exporter"),
                 *self.arguments,
                 f"--web.listen-address=127.0.0.1:{self.port}",
             ],

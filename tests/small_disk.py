@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from tests.harness import Client, Command
+from tests.harness import Client
 from tests.real_parts import program
 
 if TYPE_CHECKING:
@@ -83,30 +82,6 @@ class SmallDisk:
 
     def make_room(self) -> None:
         (self.outside / "filler").unlink()
-
-
-class CommandOn(Command):
-    """The command with a small disk in its sight."""
-
-    def __init__(self, disk: SmallDisk, *arguments: str, port: int) -> None:
-        super().__init__(*arguments, port=port)
-        self._disk = disk
-
-    def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            [
-                *self._disk.inside,
-                *(sys.executable, "-m", "sr_exporter", *self.arguments),
-                f"--web.listen-address=127.0.0.1:{self.port}",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        self.client = Client(self.base)
-        return self
 
 
 class Watch(threading.Thread):

@@ -14,15 +14,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import threading
 import time
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from sr_exporter.simulator.replies import BUF_SIZE, ROOT, reply_to
 from sr_exporter.simulator.requests import Malformed, RequestReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -234,63 +233,3 @@ class _Connection(asyncio.Protocol):
     def _close(self) -> None:
         self._closing = True
         self._transport.close()
-
-
-class HttpdThread:
-    """A server in a thread and a loop of its own, for clients that block. A context manager.
-
-    Touch its node only by `call`, once it runs.
-    """
-
-    def __init__(self, httpd: MiHttpd) -> None:
-        self._httpd = httpd
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="simulator")
-
-    @property
-    def url(self) -> str:
-        return self._httpd.url
-
-    def call(self, act: Callable[[], T]) -> T:
-        """Do something in the server's thread, and give its result."""
-
-        async def done() -> T:
-            return act()
-
-        return self._run(done())
-
-    def refuse(self) -> None:
-        """Stop listening, as a server that is down; connections are cut."""
-        self._run(self._httpd.stop(keep_port=True))
-
-    def listen(self) -> None:
-        """Listen again, on the same port."""
-        self._run(self._httpd.start())
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        try:
-            self.listen()
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            self._run(self._httpd.stop())
-        finally:
-            self._end()
-
-    def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()

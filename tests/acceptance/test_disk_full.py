@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sr_exporter.simulator.httpd import HttpdThread, MiHttpd
+from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.node import SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_4_0
+from sr_exporter.simulator.servers import MiThread
 from tests.harness import Command, Samples, eventually
 from tests.ports import reserve_port
 from tests.pushers import Key, Pushers
 from tests.receiver import Receiver
-from tests.small_disk import CommandOn, SmallDisk, Watch
+from tests.small_disk import SmallDisk, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ class World:
         self._node.start(began)
         self._node.initialized(began)
         self._node.register("script", "watched")
-        self._httpd = stack.enter_context(HttpdThread(MiHttpd(self._node)))
+        self._httpd = stack.enter_context(MiThread(MiHttpd(self._node)))
         self.hook = stack.enter_context(Receiver())
         self.alertmanager = stack.enter_context(Receiver())
         self.config = folder / "sr.yml"
@@ -105,7 +106,7 @@ def test_a_full_disk_under_load(tmp_path, figure):
         arguments = (f"--config.file={world.config}", f"--storage.path={disk.path / 'data'}")
         slowest: list[float] = []
         for life, end in enumerate((signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)):
-            with CommandOn(disk, *arguments, port=port) as running:
+            with Command(*arguments, port=port, prefix=disk.inside) as running:
                 running.wait_ready()
                 assert not clients.lost(running.client.metrics())
                 clients.gate.open()
@@ -136,7 +137,7 @@ def test_a_full_disk_under_load(tmp_path, figure):
                 assert "Traceback" not in running.said
                 clients.park()
 
-        with CommandOn(disk, *arguments, port=port) as running:
+        with Command(*arguments, port=port, prefix=disk.inside) as running:
             running.wait_ready()
             assert not clients.lost(running.client.metrics())
             clients.finish()

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sr_exporter.simulator.httpd import HttpdThread, MiHttpd
+from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.node import SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_4_0
+from sr_exporter.simulator.servers import MiThread
 from tests.harness import Command, Samples, eventually, samples
 from tests.ports import reserve_port
 from tests.pushers import Gate, Key, Pushers
@@ -192,7 +193,7 @@ class Node:
 
     @contextlib.contextmanager
     def served(self) -> Iterator[str]:
-        with HttpdThread(MiHttpd(self._node, on_request=self._go_on)) as httpd:
+        with MiThread(MiHttpd(self._node, on_request=self._go_on)) as httpd:
             yield httpd.url
 
     def _go_on(self, _: Request) -> None:

@@ -8,9 +8,10 @@ from contextlib import ExitStack
 import pytest
 
 from sr_exporter.config import Alertmanager, Config, SecretUrl, Source, Webhook
-from sr_exporter.simulator.httpd import HttpdThread, MiHttpd
+from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.node import Planned, SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_4_0
+from sr_exporter.simulator.servers import MiThread
 from tests.harness import RunningApp, Samples, eventually, series
 from tests.integration.test_alerting import alertmanager
 from tests.receiver import Receiver
@@ -52,7 +53,7 @@ def world(tmp_path):
     clock = Clock()
     node = _node(clock)
     with ExitStack() as stack:
-        httpd = stack.enter_context(HttpdThread(MiHttpd(node, clock=clock)))
+        httpd = stack.enter_context(MiThread(MiHttpd(node, clock=clock)))
         receiver = stack.enter_context(Receiver())
         config = Config(
             sources=(Source("sip-1", httpd.url, poll_interval_seconds=0.1, max_share=1.0),),
@@ -139,7 +140,7 @@ def test_an_alert_outlives_a_restart_of_the_exporter_and_ends_with_what_was_miss
     """Kept levels: what recovered while the exporter was away is resolved at Alertmanager."""
     clock = Clock()
     node = _node(clock)
-    with HttpdThread(MiHttpd(node, clock=clock)) as httpd, alertmanager(tmp_path) as running:
+    with MiThread(MiHttpd(node, clock=clock)) as httpd, alertmanager(tmp_path) as running:
         config = Config(
             sources=(Source("sip-1", httpd.url, poll_interval_seconds=0.1, max_share=1.0),),
             notifiers=(Alertmanager("am", (running.url,)),),

@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from sr_exporter import reload
-from sr_exporter.simulator.httpd import HttpdThread, MiHttpd
+from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.node import Planned, SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_4_0
+from sr_exporter.simulator.servers import MiThread
 from tests.harness import RunningApp, eventually, free_port, series
 from tests.integration.test_alerting import alertmanager
 from tests.receiver import Receiver
@@ -58,7 +59,7 @@ class Node:
         self.node.finish_load("sql_cacher", "carriers", "1 records loaded", now + 2)
         self.asked = 0
         httpd = MiHttpd(self.node, on_request=self._count)
-        self.url = stack.enter_context(HttpdThread(httpd)).url
+        self.url = stack.enter_context(MiThread(httpd)).url
 
     def _count(self, _: object) -> None:
         self.asked += 1

@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from sr_exporter.simulator.httpd import HttpdThread, MiHttpd
+from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.node import SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_4_0
 from sr_exporter.simulator.replies import BasicAuth
+from sr_exporter.simulator.servers import MiThread
 from tests.recorded_mi import (
     CLOSED,
     OTHER_METHODS,
@@ -320,7 +321,7 @@ def test_requests_can_be_watched():
 def test_a_server_in_a_thread_serves_blocking_clients():
     """Its node is changed between requests, and it goes down and up on one port."""
     node = running_node()
-    with HttpdThread(MiHttpd(node)) as server:
+    with MiThread(MiHttpd(node)) as server:
         assert ask(server.url, "sr_get_status", "core")["Details"] == "running"
         assert server.call(lambda: node.set_status("core", "main", -2, "shutting down"))
         assert ask(server.url, "sr_get_status", "core")["Status"] == -2
@@ -334,10 +335,10 @@ def test_a_server_in_a_thread_serves_blocking_clients():
 
 def test_a_thread_ends_when_its_server_cannot_start():
     """A taken port is an error at the start, not a thread that stays."""
-    with HttpdThread(MiHttpd(running_node())) as server:
+    with MiThread(MiHttpd(running_node())) as server:
         taken = int(server.url.rpartition(":")[2].removesuffix("/mi"))
         with (
             pytest.raises(OSError, match="in use"),
-            HttpdThread(MiHttpd(running_node(), port=taken)),
+            MiThread(MiHttpd(running_node(), port=taken)),
         ):
             pass
