@@ -25,6 +25,7 @@ from sr_exporter.model import (
     Report,
     Statement,
 )
+from sr_exporter.wire.events import EventParams
 from sr_exporter.wire.text import Undecodable, convert, loads, log, name, text
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 #: After so many wrong items a body is read no further.
 MOST_FAULTS = 100
-EVENT_METHOD = "E_CORE_SR_STATUS_CHANGED"
 #: Times past this are not Unix seconds: some unit is wrong.
 _LATEST = 2.0**40
 #: A time to live is at most ten years.
@@ -61,12 +61,8 @@ class _Item(msgspec.Struct, forbid_unknown_fields=True):
     old_status: _Int32 | None = None
 
 
-class _EventParams(msgspec.Struct, forbid_unknown_fields=True):
-    group: _Name
-    identifier: _Name
-    status: _Int32
-    old_status: _Int32
-    details: str | None = None
+class _EventParams(EventParams, forbid_unknown_fields=True):
+    """An event's, and nothing else: a pusher's typo must not go unseen."""
 
 
 class _Event(msgspec.Struct, forbid_unknown_fields=True):
@@ -153,7 +149,7 @@ def _statement(item: Any, source: str) -> Statement:
     if not isinstance(item, dict):
         raise TypeError(f"an object is expected, not {_kind(item)}")
     if "jsonrpc" in item or "method" in item:
-        return _event(convert(item, _Event).params, source)
+        return convert(item, _Event).params.statement(source)
     said = convert(item, _Item)
     status = None if isinstance(said.status, msgspec.UnsetType) else said.status
     if status is None:
@@ -182,18 +178,6 @@ def _needs_status(said: _Item) -> None:
         raise ValueError("old_status: only together with status")
     if not said.reports:
         raise ValueError("status or reports is required")
-
-
-def _event(params: _EventParams, source: str) -> Statement:
-    return Statement(
-        source=name(source),
-        group=name(params.group),
-        identifier=name(params.identifier),
-        status=params.status,
-        details=None if params.details is None else text(params.details),
-        old_status=params.old_status,
-        origin=Origin.EVENT,
-    )
 
 
 def _report(item: str | _PushedReport) -> Report | str:
