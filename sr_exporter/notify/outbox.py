@@ -171,7 +171,7 @@ class Outbox:
         """
         row = self.queues[notifier.name].last(subject, now)
         if row is not None:
-            return payload.labels(row.body) if payload.is_firing(row.body) else None
+            return payload.believed(row.body)
         told = self._book.told(who)
         return None if told is None else told.labels
 
@@ -223,18 +223,18 @@ class Outbox:
     def _owe(
         self, writes: dict[str, Owed | None], notifier: EdgeNotifier, edge: _Edge, now: float
     ) -> None:
+        if edge.silent and edge.resolved_at is None:
+            return
         queue = self.queues[notifier.name]
         held = queue.held(edge.subject, now)
+        if held is not None and edge.resolved_at is None:
+            self._hold(writes, notifier, held, edge, now, due_at=held.due_at)
+            return
         believed = self._believed(notifier, edge.subject, edge.who, now)
         if edge.resolved_at is None:
-            if edge.silent:
-                return
-            if held is not None:
-                self._hold(writes, notifier, held, edge, now, due_at=held.due_at)
-            else:
-                # Who knows that it is not well is not kept waiting for how.
-                told = edge if believed is None else replace(edge, for_seconds=0.0)
-                self._add(writes, notifier, told, now)
+            # Who knows that it is not well is not kept waiting for how.
+            told = edge if believed is None else replace(edge, for_seconds=0.0)
+            self._add(writes, notifier, told, now)
             return
         if held is not None:
             queue.withdraw(held)

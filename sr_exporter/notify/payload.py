@@ -74,9 +74,10 @@ def webhook(
     )
 
 
-def is_firing(webhook_body: bytes) -> bool:
-    """Say whether a notification that `webhook` wrote is of an alert that fires."""
-    return _decode(webhook_body).status == "firing"
+def believed(webhook_body: bytes) -> dict[str, str] | None:
+    """Read the labels of the alert that fires for who took this notification, if one does."""
+    said = _decode(webhook_body)
+    return said.alerts[0].labels if said.status == "firing" else None
 
 
 def labels(webhook_body: bytes) -> dict[str, str]:

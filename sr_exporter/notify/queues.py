@@ -109,7 +109,13 @@ class Queue:
             self.withdraw(owed)
         else:
             # What was attempted may have been heard: it is not held back any more.
-            self._rows[owed.id] = replace(owed, due_at=retry_at, standing=Standing.OWED)
+            # Whose it is tells the row here: its notifier may have another name by now.
+            self._rows[owed.id] = replace(
+                self._rows[owed.id],
+                attempts=owed.attempts,
+                due_at=retry_at,
+                standing=Standing.OWED,
+            )
         waiting = self._subjects.get(owed.subject)
         if waiting:
             head = self._rows[waiting[0]]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 import yaml
@@ -17,7 +16,7 @@ from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.node import Planned, SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_4_0
 from sr_exporter.simulator.servers import MiThread
-from tests.harness import RunningApp, eventually, free_port, series
+from tests.harness import Client, RunningApp, eventually, free_port, series
 from tests.integration.test_alerting import alertmanager
 from tests.receiver import Receiver
 
@@ -506,7 +505,7 @@ def test_a_notifier_that_hangs_as_it_leaves_holds_up_nobody(file, figure):
         thread = threading.Thread(target=lambda: answers.append(app.client.reload()))
         thread.start()
         pushed = 0
-        with RunningAppClient(app) as client:
+        with closing(Client(app.base)) as client:  # sessions are not for two threads
             while thread.is_alive():
                 pushed += 1
                 assert client.push({"group": f"p{pushed}", "status": -1}).status_code == 200
@@ -523,21 +522,6 @@ def test_a_notifier_that_hangs_as_it_leaves_holds_up_nobody(file, figure):
     figure(f"reload away from a webhook that hangs: {took:.1f} s, {pushed} pushes meanwhile")
 
 
-class RunningAppClient:
-    """A second client of an app: sessions are not for two threads."""
-
-    def __init__(self, app) -> None:
-        from tests.harness import Client
-
-        self.client = Client(app.base)
-
-    def __enter__(self):
-        return self.client
-
-    def __exit__(self, *_: object) -> None:
-        self.client.close()
-
-
 def test_what_is_held_is_told_by_the_new_rule(file):
     """A `for` that is made shorter is over at once."""
     with Receiver() as receiver:
@@ -550,4 +534,4 @@ def test_what_is_held_is_told_by_the_new_rule(file):
             file.write(notifiers=notifiers)
             _reload(app)
             receiver.wait_for(2)
-    assert json.dumps([status for status, _ in _statuses(receiver, group="g")]) == '["firing"]'
+    assert [status for status, _ in _statuses(receiver, group="g")] == ["firing"]

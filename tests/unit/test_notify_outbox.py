@@ -918,3 +918,17 @@ def test_another_run_makes_other_ids():
         (row,) = outbox.plan(outcome, 0.0)
         ids.append(row)
     assert ids[0] != ids[1]
+
+
+def test_a_notifier_renamed_while_it_delivers_keeps_its_new_name():
+    """What was under way is tried again, and given up, under the name it has by then."""
+    b = Bench()
+    b.push(-1)
+    under_way = b.queue().take(b.now)
+    assert under_way
+    b.outbox.rename("changes", "renamed")
+    queue = b.outbox.queues["renamed"]
+    queue.settle(replace(under_way, attempts=1), retry_at=b.now)
+    again = queue.take(b.now)
+    assert again
+    assert (again.notifier, again.attempts) == ("renamed", 1)
