@@ -69,6 +69,11 @@ class Ingest:
         """The state's revision: ask before a poll, to say as of when it speaks."""
         return self._state.revision
 
+    def groups(self, source: str) -> list[str]:
+        """Give the groups that are held of a source, as they are spelled."""
+        held = self._state.sources.get(source)
+        return [group.name for group in held.groups.values()] if held else []
+
     def subscribe(self, reader: Callable[[Outcome], None]) -> None:
         """Have `reader` called with every outcome, at once; it must not block."""
         self._readers.append(reader)
@@ -82,6 +87,14 @@ class Ingest:
         outcome, batch = self._apply([observation])
         await _in_passing(self._keep(batch))
         return outcome[0]
+
+    def hear(self, events: Sequence[Statement]) -> Awaitable[None]:
+        """Apply events at once, in order; what is given resolves when they are kept.
+
+        What was heard stays true though it cannot be kept, which is raised as `NotKept`.
+        """
+        _, batch = self._apply(events)
+        return self._keep(batch)
 
     async def push(self, statements: Sequence[Statement]) -> int:
         """Apply a push, all of it or nothing; resolves when it is kept.

@@ -91,7 +91,18 @@ class Kind(enum.StrEnum):
     """What a source is to us."""
 
     POLLED = "polled"
+    #: Configured as a sender of events, and not polled.
+    EVENT = "event"
     PUSHED = "pushed"
+
+
+class Way(enum.StrEnum):
+    """How an event came: the closed set of the label `transport` of its counters."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    UNIX = "unix"
+    HTTP = "http"
 
 
 class PollFailure(enum.StrEnum):
@@ -129,6 +140,8 @@ class Statement:
     #: The status it replaced: only SR events know it.
     old_status: int | None = None
     origin: Origin = Origin.PUSH
+    #: How an event came; each way brings every change once at most. None: it is no event.
+    way: Way | None = None
 
 
 class ListedStatus(NamedTuple):
@@ -154,7 +167,8 @@ class Snapshot:
     as_of: int
     requested_at: float
     statuses: tuple[ListedStatus, ...]
-    #: Folded names of groups of which something could not be read; nothing of them is removed.
+    #: Groups of which something could not be read; nothing of them is removed. One that is not
+    #: held yet is known from then on, though nothing of it is.
     partial_groups: frozenset[str] = frozenset()
     #: False when whole groups may be missing: nothing at all is removed.
     complete: bool = True
@@ -176,6 +190,17 @@ class PollFailed:
     requested_at: float
     reason: PollFailure
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The answer to the question for one key (`sr_get_status`)."""
+
+    source: str
+    #: As with `Snapshot`.
+    as_of: int
+    requested_at: float
+    status: ListedStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +229,8 @@ class Configured:
 
     sources: tuple[PolledSource, ...]
     limit_identifiers: int = 1_000_000
+    #: And these send events, and are not polled.
+    event_sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +238,7 @@ class Tick:
     """Time has passed: expire and withhold what is due."""
 
 
-Observation = Statement | Snapshot | PollFailed | Forget | Configured | Tick
+Observation = Statement | Snapshot | Checked | PollFailed | Forget | Configured | Tick
 
 
 # --- changes: what an observation altered --------------------------------------------------

@@ -220,19 +220,26 @@ class State(Ledger):
             return  # it left the configuration while the poll was under way, or came back anew
         self._heard(out, source, poll, now)
         listed = self._list(out, source, poll)
-        if poll.complete:
-            for group in list(source.groups.values()):
-                if fold(group.name) in poll.partial_groups:
-                    continue
-                for entry in list(group.entries.values()):
-                    if entry not in listed and entry.touched <= poll.as_of:
-                        self.remove(out, entry, poll.requested_at)
-        for group in source.groups.values():
-            group.complete = poll.complete and fold(group.name) not in poll.partial_groups
+        self._prune(out, source, poll, listed)
         for item in poll.reports or ():
             held = source.entry(item.group, item.identifier)
             if held is not None:
                 self._ring(out, source, held, item.reports)
+
+    def _prune(self, out: Outcome, source: Source, poll: Snapshot, listed: set[Entry]) -> None:
+        """Remove what a complete poll does not list, but nothing of a partial group (rule 6)."""
+        partial = {fold(name) for name in poll.partial_groups}
+        for name in poll.partial_groups:
+            self.group(source, name)
+        for group in list(source.groups.values()):
+            group.complete = poll.complete and fold(group.name) not in partial
+            if not group.complete:
+                continue
+            for entry in list(group.entries.values()):
+                if entry not in listed and entry.touched <= poll.as_of:
+                    self.remove(out, entry, poll.requested_at)
+            if not group.entries:
+                source.groups.pop(fold(group.name), None)
 
     def _list(self, out: Outcome, source: Source, poll: Snapshot) -> set[Entry]:
         """Apply the listed statuses; give the entries that were listed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from sr_exporter.redact import Secret, SecretUrl
@@ -14,6 +14,22 @@ if TYPE_CHECKING:
 class BasicAuth:
     username: str
     password: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a peer proves who it is."""
+
+    #: Certificates that are trusted instead of the system's, in PEM.
+    ca: str
+
+
+class Subscribe(enum.StrEnum):
+    """How the exporter has a source send it events."""
+
+    NONE = "none"
+    #: By subscribing over MI to event_stream.
+    TCP = "tcp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +46,40 @@ class Source:
     #: How much of the source's time all our requests together may take.
     max_share: float = 0.05
     basic_auth: BasicAuth | None = None
+    #: For `https://` only; None: the system's certificates.
+    tls: Tls | None = None
+    subscribe: Subscribe = Subscribe.NONE
+
+
+class Endpoint(NamedTuple):
+    """An address and a port; an empty host is every address."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Where events are listened for, and who may send them."""
+
+    #: For event_stream, over TCP.
+    stream: Endpoint | None = None
+    #: The IPv4 address under which OpenSIPS reaches `stream`; None: it cannot be subscribed.
+    advertise: Endpoint | None = None
+    #: For event_datagram, over UDP.
+    datagram: Endpoint | None = None
+    #: For event_datagram over Unix sockets: paths, and whose events come there.
+    unix: tuple[tuple[str, str], ...] = ()
+    #: IP addresses as `ipaddress` writes them, IPv4 never as IPv6, and which source each is.
+    peers: tuple[tuple[str, str], ...] = ()
+
+    def sources(self) -> frozenset[str]:
+        """Give every source that is named here."""
+        return frozenset(name for _, name in (*self.unix, *self.peers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +153,7 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Config:
     sources: tuple[Source, ...] = ()
+    events: Events = field(default_factory=Events)
     tokens: tuple[Token, ...] = ()
     rules: tuple[AlertRule, ...] = ()
     notifiers: tuple[Alertmanager | Webhook, ...] = ()

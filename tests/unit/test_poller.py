@@ -22,8 +22,9 @@ from sr_exporter.model import (
     Report,
     Statement,
 )
+from sr_exporter.sources.listing import FAULTS_PER_POLL
 from sr_exporter.sources.pacing import Pace
-from sr_exporter.sources.poll import FAULTS_PER_POLL, Poller
+from sr_exporter.sources.poll import Poller
 from sr_exporter.state import State
 from sr_exporter.store.contract import Kept, StoreFigures
 from sr_exporter.wire import sr
