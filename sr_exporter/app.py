@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from sr_exporter import __version__
+from sr_exporter.errors import ConfigError, ListenError
 from sr_exporter.ingest import Ingest
 from sr_exporter.metrics.own import OwnMetrics
 from sr_exporter.metrics.scrape import Exposition
@@ -27,6 +28,7 @@ from sr_exporter.notify.rules import Rules
 from sr_exporter.own import NotifierTeller, OwnState
 from sr_exporter.reload import Reloader
 from sr_exporter.sources.fleet import Fleet
+from sr_exporter.sources.listeners import Listeners
 from sr_exporter.state import State
 from sr_exporter.store.sqlite import SqliteStore
 from sr_exporter.tasks import Tasks, end
@@ -38,6 +40,7 @@ from sr_exporter.web.reload import ReloadRoute
 from sr_exporter.web.routes import application
 from sr_exporter.web.scrape import ScrapeRoute
 from sr_exporter.web.server import WebServer, listen
+from sr_exporter.web.sources import SourcesRoute
 
 if TYPE_CHECKING:
     import socket
@@ -82,7 +85,7 @@ class App:
         """Start, serve until `stop` is set, and stop.
 
         Raises:
-            ListenError: an address cannot be listened on.
+            ListenError: an address cannot be listened on, for requests or for events.
             StoreUnusable: the store cannot be opened.
         """
         tasks = Tasks()
@@ -136,12 +139,19 @@ class App:
         access = Access()
         push = PushRoutes(ingest, state, access, metrics)
         fleet = Fleet(ingest, metrics, tasks, self.clock)
+        ingest.subscribe(fleet.observe)
 
-        configurable = _Configurable(ingest, notifiers, own, access, push, store, fleet)
+        listeners = Listeners(ingest, metrics.events)
+        self._on_stop("listeners", listeners.stop)
+
+        configurable = _Configurable(ingest, notifiers, own, access, push, store, fleet, listeners)
 
         # All of this is settled before anybody is answered: nothing is shown half.
         self._on_stop("notifiers", notifiers.stop)
-        await configurable.apply(config)
+        try:
+            await configurable.apply(config)
+        except ConfigError as error:
+            raise ListenError(str(error)) from None
         await own.settle()
         metrics.configured(self.clock())
 
@@ -158,6 +168,7 @@ class App:
                 page=PageRoutes(state, ingest, self.clock, external_url=self.options.external_url),
                 health=HealthRoutes(ingest),
                 reload=ReloadRoute(reloader.reload, access),
+                sources=SourcesRoute(state, fleet.subscriptions),
             ),
             sockets,
         )
@@ -207,21 +218,33 @@ class _Configurable:
     push: PushRoutes
     store: Store
     fleet: Fleet
+    listeners: Listeners
 
     async def apply(self, config: Config) -> None:
+        """Put it in force.
+
+        Raises:
+            ConfigError: events cannot be listened for; nothing was changed.
+        """
+        prepared = await self.listeners.prepare(config.events, config.sources)
         polled = tuple(
             PolledSource(
                 source.name, source.stale_after_seconds, name_of(source.mi), address=source.mi
             )
             for source in config.sources
         )
+        only_events = config.events.sources() - {source.name for source in config.sources}
+        # At once, both: no event may bring back a source that leaves.
+        self.listeners.apply(prepared)
         # Alerts of sources that leave end by the rules of before.
-        await self.ingest.observe(Configured(polled, config.limits.identifiers))
+        await self.ingest.observe(
+            Configured(polled, config.limits.identifiers, tuple(sorted(only_events)))
+        )
         self.notifiers.configure(config.notifiers, Rules(config.rules))
         self.access.configure(config.tokens)
         self.push.limit_bytes = config.limits.body_bytes
         self.store.retain(config.storage.retention_seconds)
-        self.fleet.configure(config.sources)
+        self.fleet.configure(config.sources, str(config.events.advertise or ""))
         await self.notifiers.part()
         self.own.configure(
             [source.name for source in config.sources],

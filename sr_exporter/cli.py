@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import structlog
 import uvloop
 
-from sr_exporter import __version__, config, demo
+from sr_exporter import __version__, config, demo, mi_command
 from sr_exporter.app import App, Options
 from sr_exporter.errors import ConfigError, ListenError, StoreFault, StoreUnusable
 from sr_exporter.logs import LEVELS, LogFormat, set_up
@@ -36,13 +36,16 @@ EXIT_STORE = {
     StoreFault.NEWER: 6,
 }
 DEFAULT_ADDRESS = Address("", 9797)
+#: What systems allow without being asked for more.
+FEW_OPEN_FILES = 1024
 #: What the design names and this version does not have yet.
-_NOT_BUILT = ("check", "push", "mi", "rules", "notifications")
+_NOT_BUILT = ("check", "push", "rules", "notifications")
 
 _EPILOG = """\
 commands:
   sr-exporter [serve]   run the exporter (see the options above)
   sr-exporter demo      run it with simulated OpenSIPS servers, no set-up
+  sr-exporter mi        ask an OpenSIPS' Management Interface one thing
 
 exit status: 0 stopped as asked, 1 cannot listen, 2 wrong command line or
 configuration, 3 the store cannot be used, 4 it is truncated, 5 it is damaged
@@ -55,7 +58,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Its default would end an exporter that still starts, where a reload is meant.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands: dict[str, Callable[[list[str]], int]] = {"serve": _serve, "demo": _demo}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "serve": _serve,
+        "demo": _demo,
+        "mi": mi_command.run,
+    }
     command = arguments[0] if arguments else ""
     if command in _NOT_BUILT:
         _fail(EXIT_CONFIG, f"the command {command!r} is not built yet")
@@ -157,6 +164,8 @@ def _open_files() -> None:
     """Allow as many open files as this process may have: each connection is one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if 0 <= hard < FEW_OPEN_FILES:  # without a limit it is -1
+        log.warning("few files may be open at once; polls wait for one another", limit=hard)
 
 
 def _parser(program: str, description: str, *, log_level: str = "info") -> argparse.ArgumentParser:

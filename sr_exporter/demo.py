@@ -71,4 +71,6 @@ async def run(
         )
         options = Options(listen, storage_path, external_url, config)
         await App(options, clock, introduce).run(stop)
+    for violation in nodes.violations:
+        say(f"HARM: {violation}")
     say("stopped")

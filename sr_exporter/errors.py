@@ -9,6 +9,7 @@ SrExporterError
 ├── PushRefused      the pusher mends the body; 400
 ├── NotReloaded      a reload did not happen, through no fault of the file
 └── MiError          a source could not be asked; counted by its reason, asked again later
+    └── NotFound       it has no group, or no identifier, of that name
 """
 
 from __future__ import annotations
@@ -103,3 +104,7 @@ class MiError(SrExporterError):
     def __init__(self, reason: PollFailure, message: str) -> None:
         self.reason = reason
         super().__init__(message)
+
+
+class NotFound(MiError):  # noqa: N818
+    """An OpenSIPS has no group, or no identifier, of the name it was asked for."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sr_exporter.model import PollFailure, Report
+    from sr_exporter.tally import Tally
 
 
 class Entry:
@@ -42,6 +43,7 @@ class Entry:
         "reports_total",
         "stated_at",
         "status",
+        "tally",
         "touched",
         "ttl_seconds",
     )
@@ -69,6 +71,8 @@ class Entry:
         #: `State.revision` at which an event or push last spoke of it: later than a poll's
         #: question, it outranks that poll's answer.
         self.touched = 0
+        #: How its changes are counted while polls and events may not both have told of them.
+        self.tally: Tally | None = None
 
     @property
     def key(self) -> Key:
@@ -173,7 +177,7 @@ class Source:
         #: How many polls ago a restart was seen; rings were emptied by it.
         self.polls_since_restart = 2
         self.stale_after_seconds = 60.0
-        #: It answered a poll since we started.
+        #: It answered a poll, or sent an event where it is not polled, since we started.
         self.heard = False
         self.down_since: float | None = None
         #: Its keys are kept, and not shown.
@@ -226,7 +230,7 @@ class Source:
 
     @classmethod
     def restored(cls, record: SourceRecord) -> Source:
-        """Make the source a record tells of; a polled one is withheld until it is heard."""
+        """Make the source a record tells of; one that is not pushed is withheld until heard."""
         source = cls(record.name, record.kind)
         source.version = record.version
         source.transport = record.transport
@@ -237,5 +241,5 @@ class Source:
         source.changes_missed_total = record.changes_missed_total
         source.report_overruns_total = record.report_overruns_total
         source.poll_failures_total = dict(record.poll_failures_total)
-        source.withheld = source.polled
+        source.withheld = source.kind is not Kind.PUSHED
         return source

@@ -74,6 +74,11 @@ class Ingest:
         held = self._state.sources.get(source)
         return [group.name for group in held.groups.values()] if held else []
 
+    def start_time(self, source: str) -> float | None:
+        """Give when a source started, as far as its up time told (rule 13)."""
+        held = self._state.sources.get(source)
+        return held.start_time if held else None
+
     def subscribe(self, reader: Callable[[Outcome], None]) -> None:
         """Have `reader` called with every outcome, at once; it must not block."""
         self._readers.append(reader)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sr_exporter.held import Entry, Group, Source
 from sr_exporter.model import TOMBSTONE_SECONDS, TOMBSTONES, Change, ChangeKind, Kind, fold
+from sr_exporter.tally import Tally
 
 if TYPE_CHECKING:
     from sr_exporter.model import Key, ListedStatus
@@ -45,6 +46,10 @@ class Ledger:
         source = self.sources.get(key.source)
         return source.entry(key.group, key.identifier) if source else None
 
+    def full(self) -> bool:
+        """Say whether no identifier more is taken."""
+        return self.identifiers >= self.limit_identifiers
+
     def next_deadline(self) -> float | None:
         """Give the time of the next expiry or withholding, or None."""
         while self._due:
@@ -76,7 +81,10 @@ class Ledger:
         ready: bool,
         details: str | None,
         at: float,
+        *,
+        counts: bool = True,
     ) -> None:
+        """Take a status; `counts` is False where a tally counts the changes."""
         old_status, was_ready = entry.status, entry.ready
         if (status, ready) == (old_status, was_ready):
             if details != entry.details:
@@ -89,7 +97,9 @@ class Ledger:
         entry.stated_at = max(entry.stated_at, at)
         since = entry.ready_changed_at if not was_ready else at
         if status != old_status:
-            entry.changes_total += 1
+            if counts:
+                entry.changes_total += 1
+                entry.tally = None
             entry.changed_at = at
         if ready != was_ready:
             entry.ready_changed_at = at
@@ -99,6 +109,18 @@ class Ledger:
             out, ChangeKind.STATUS, entry, at, old_status, was_ready=was_ready, since=since
         )
         out.keep(entry)
+
+    def _settle(self, entry: Entry, now: float) -> None:
+        """Close the account of an entry's changes when it can be closed."""
+        if entry.tally is not None and entry.tally.settle(now):
+            entry.changes_total = entry.tally.total
+            entry.tally = None
+
+    def _tally(self, entry: Entry) -> Tally:
+        """Give the account of an entry's changes that is open, or open one."""
+        if entry.tally is None:
+            entry.tally = Tally(entry.changes_total, entry.status)
+        return entry.tally
 
     def hold(self, entry: Entry) -> None:
         entry.group.entries[fold(entry.identifier)] = entry
@@ -133,7 +155,7 @@ class Ledger:
         self._bury(out, entry, at)
         if not group.entries:
             del group.source.groups[fold(group.name)]
-            if not group.source.groups and not group.source.polled:
+            if not group.source.groups and group.source.kind is Kind.PUSHED:
                 self._drop_source(out, group.source)
 
     def _bury(self, out: Outcome, entry: Entry, at: float) -> None:

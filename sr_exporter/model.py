@@ -105,6 +105,15 @@ class Way(enum.StrEnum):
     HTTP = "http"
 
 
+class Rejection(enum.StrEnum):
+    """Why an event was not taken: the closed set of the label `reason` of what was rejected."""
+
+    MALFORMED = "malformed"
+    #: Whose it is cannot be told.
+    UNKNOWN_PEER = "unknown_peer"
+    TOO_BIG = "too_big"
+
+
 class PollFailure(enum.StrEnum):
     """Why a poll failed: the closed set of the label `reason`."""
 
@@ -201,6 +210,17 @@ class Checked:
     as_of: int
     requested_at: float
     status: ListedStatus
+
+
+class Subscribed(NamedTuple):
+    """How our own subscription at a source stands."""
+
+    #: Where events are sent, as the source was told.
+    socket: str
+    #: When it ends unless it is renewed; None: there is none.
+    expires: float | None
+    #: Why the last attempt failed; None: it did not.
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One HTTP request to a neighbour, bounded in every way. For MI and for notifiers.
+"""One HTTP request to a neighbour, bounded in every way. For notifiers; MI has a client of its own.
 
 `requests` bounds each read, not the whole: a peer that trickles a byte a second, in its
 headers even, holds a thread for ever. So the sockets are watched from outside: at the
@@ -69,7 +69,6 @@ class Post:
     timeout_seconds: float
     limit_bytes: int
     headers: Mapping[str, str]
-    basic_auth: tuple[str, str] | None = None
 
 
 class _Sockets:
@@ -171,19 +170,6 @@ class Outbound:
             if not self._busy:
                 self._let_go()
 
-    @property
-    def busy(self) -> bool:
-        """Whether a thread is with a request, though it may be cancelled."""
-        return self._running is not None and not self._running.done()
-
-    async def gone(self) -> None:
-        """Wait until the request under way, which was cancelled, has let go of its connection.
-
-        Its socket is shut down; what can still take time is connecting, up to its time-out.
-        """
-        if self._running is not None and self.busy:
-            await asyncio.wait({self._running})
-
     def _ended(self, running: asyncio.Future[Answer]) -> None:
         """Look at the outcome even when nobody waits for it any more."""
         if running.cancelled():
@@ -225,7 +211,6 @@ class Outbound:
                 post.url,
                 data=post.body,
                 headers={"Content-Type": "application/json", **post.headers},
-                auth=post.basic_auth,
                 timeout=post.timeout_seconds,
                 allow_redirects=False,
                 stream=True,

@@ -16,7 +16,15 @@ _ALTERING = frozenset({ChangeKind.APPEARED, ChangeKind.STATUS, ChangeKind.DETAIL
 class Outcome:
     """The effects of one `State.apply`; a key or source is in one of its two places only."""
 
-    __slots__ = ("changes", "entries", "removed", "sources", "sources_removed", "tombstones")
+    __slots__ = (
+        "changes",
+        "doubtful",
+        "entries",
+        "removed",
+        "sources",
+        "sources_removed",
+        "tombstones",
+    )
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
@@ -25,6 +33,8 @@ class Outcome:
         self.removed: dict[Key, None] = {}
         self.sources: dict[str, Source] = {}
         self.sources_removed: dict[str, None] = {}
+        #: Keys of polled sources of which the last word may not be the latest (rule 8).
+        self.doubtful: list[Key] = []
         #: When keys were removed, by folded key; None where that no longer matters.
         self.tombstones: dict[Key, float | None] = {}
 

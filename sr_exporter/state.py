@@ -24,13 +24,13 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
+from sr_exporter.asked import Asked
 from sr_exporter.held import Entry, Source
-from sr_exporter.ledger import Ledger
 from sr_exporter.model import (
     OWN_SOURCE,
     PUSHED_RING,
     TOMBSTONE_SECONDS,
-    ChangeKind,
+    Checked,
     Configured,
     Forget,
     Key,
@@ -43,26 +43,25 @@ from sr_exporter.model import (
     Snapshot,
     Statement,
     Tick,
+    Way,
     fold,
     held_status,
     is_ready,
 )
 from sr_exporter.outcome import Outcome
-from sr_exporter.rings import continues
+from sr_exporter.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sr_exporter.model import KeyRecord, Observation, PollFailure, SourceRecord
+    from sr_exporter.model import KeyRecord, Observation, SourceRecord
 
 #: How far a pusher's clock may be ahead of ours.
 CLOCK_SKEW_SECONDS = 60.0
-#: How far the up time may stray before it is another life (rule 13).
-UPTIME_SLACK_SECONDS = 5.0
 INT16 = range(-(2**15), 2**15)
 
 
-class State(Ledger):
+class State(Asked):
     """Everything that is held. `apply` is the only way to change it."""
 
     def restore(
@@ -127,9 +126,11 @@ class State(Ledger):
             case Statement():
                 self._statement(outcome, observation, now)
             case Snapshot():
-                self._snapshot(outcome, observation, now)
+                self.snapshot(outcome, observation, now)
+            case Checked():
+                self.checked(outcome, observation, now)
             case PollFailed():
-                self._poll_failed(outcome, observation, now)
+                self.poll_failed(outcome, observation, now)
             case Forget():
                 self._forget(outcome, observation, now)
             case Configured():
@@ -145,28 +146,52 @@ class State(Ledger):
         entry = self.entry(key)
         if entry is None and self._buried(key, said.at, now):
             return
-        if entry is None and said.origin is not Origin.OWN and self._full():
+        if entry is None and said.origin is not Origin.OWN and self.full():
             return  # an event; a push was refused by `faults`, a poll counts what it leaves out
         source = self.source(said.source)
         at = now if said.at is None else said.at
         if entry is None:
-            entry = self._first_statement(out, source, said, at)
+            entry = self._first_statement(out, source, said, at, now)
             late = False
         else:
             late = said.status is not None and said.at is not None and said.at < entry.stated_at
             if said.status is not None and not late:
-                status = held_status(said.status)
-                if said.old_status is not None and _missed(entry, said.old_status, status):
-                    source.changes_missed_total += 1
-                self.set(out, entry, status, is_ready(status), said.details, at)
+                self._state_status(out, entry, said, held_status(said.status), at, now)
                 entry.stated_at = at
         if not late:
             self._live(entry, said, now)
         entry.touched = self.revision
         self._report(entry, said, at)
+        if source.kind is Kind.EVENT:
+            source.heard, source.withheld = True, False
         source.last_seen = now
         out.keep(entry)
         out.keep_source(source)
+
+    def _state_status(
+        self, out: Outcome, entry: Entry, said: Statement, status: int, at: float, now: float
+    ) -> None:
+        """Take a status that was pushed, or came as an event (rule 8)."""
+        source = entry.group.source
+        if said.old_status is None:
+            self.set(out, entry, status, is_ready(status), said.details, at)
+            return
+        old_status = held_status(said.old_status)
+        cut = _cuts(source, old_status, status)
+        missed = entry.status not in (old_status, status) and not cut
+        source.changes_missed_total += missed
+        if not source.polled:
+            self.set(out, entry, status, is_ready(status), said.details, at)
+            return
+        self._settle(entry, now)
+        tally = self._tally(entry)
+        way = said.way or Way.HTTP
+        told = tally.repeats(way, old_status, status) and status == entry.status
+        if missed or (tally.is_close(now) and not told):
+            out.doubtful.append(entry.key)
+        tally.event(way, old_status, status, now, comparable=not cut)
+        self.set(out, entry, status, is_ready(status), said.details, at, counts=False)
+        entry.changes_total = tally.total
 
     def _buried(self, key: Key, said_at: float | None, now: float) -> bool:
         """Say whether a key that is not held was removed after this was said of it."""
@@ -177,11 +202,17 @@ class State(Ledger):
         known = now - TOMBSTONE_SECONDS <= gone_at <= now + CLOCK_SKEW_SECONDS
         return known and said_at < gone_at
 
-    def _first_statement(self, out: Outcome, source: Source, said: Statement, at: float) -> Entry:
+    def _first_statement(
+        self, out: Outcome, source: Source, said: Statement, at: float, now: float
+    ) -> Entry:
         """Begin a key; one that only brings reports is ready."""
         status = held_status(1 if said.status is None else said.status)
         item = ListedStatus(said.group, said.identifier, status, is_ready(status), said.details)
-        return self.appear(out, item, source, at)
+        entry = self.appear(out, item, source, at)
+        if source.polled:
+            old_status = held_status(said.old_status or status)
+            entry.tally = Tally.of_first(said.way or Way.HTTP, old_status, status, now)
+        return entry
 
     def _live(self, entry: Entry, said: Statement, now: float) -> None:
         if said.ttl_seconds is not None:
@@ -209,145 +240,43 @@ class State(Ledger):
                 entry.reports_total += 1
         entry.reports = tuple(ring)
 
-    def _full(self) -> bool:
-        return self.identifiers >= self.limit_identifiers
-
-    # --- polls -----------------------------------------------------------------------------
-
-    def _snapshot(self, out: Outcome, poll: Snapshot, now: float) -> None:
-        source = self.sources.get(poll.source)
-        if source is None or not source.polled or poll.as_of < source.begun:
-            return  # it left the configuration while the poll was under way, or came back anew
-        self._heard(out, source, poll, now)
-        listed = self._list(out, source, poll)
-        self._prune(out, source, poll, listed)
-        for item in poll.reports or ():
-            held = source.entry(item.group, item.identifier)
-            if held is not None:
-                self._ring(out, source, held, item.reports)
-
-    def _prune(self, out: Outcome, source: Source, poll: Snapshot, listed: set[Entry]) -> None:
-        """Remove what a complete poll does not list, but nothing of a partial group (rule 6)."""
-        partial = {fold(name) for name in poll.partial_groups}
-        for name in poll.partial_groups:
-            self.group(source, name)
-        for group in list(source.groups.values()):
-            group.complete = poll.complete and fold(group.name) not in partial
-            if not group.complete:
-                continue
-            for entry in list(group.entries.values()):
-                if entry not in listed and entry.touched <= poll.as_of:
-                    self.remove(out, entry, poll.requested_at)
-            if not group.entries:
-                source.groups.pop(fold(group.name), None)
-
-    def _list(self, out: Outcome, source: Source, poll: Snapshot) -> set[Entry]:
-        """Apply the listed statuses; give the entries that were listed."""
-        seen: set[Entry] = set()
-        source.refused = 0
-        for item in poll.statuses:
-            entry = source.entry(item.group, item.identifier)
-            if entry is None:
-                if self._full():
-                    source.refused += 1
-                    continue
-                entry = self.appear(out, item, source, poll.requested_at)
-            elif entry not in seen and entry.touched <= poll.as_of:
-                self.set(out, entry, item.status, item.ready, item.details, poll.requested_at)
-                if entry.ttl_seconds is not None:
-                    # What is polled does not expire; only a push or event could have said so.
-                    entry.ttl_seconds = entry.expires_at = None
-                    entry.expired = False
-                    out.keep(entry)
-            seen.add(entry)
-        return seen
-
-    def _heard(self, out: Outcome, source: Source, poll: Snapshot, now: float) -> None:
-        version = source.version if poll.version is None else poll.version
-        start_time = source.start_time
-        restarted = self._restarted(source, poll)
-        if (
-            source.start_time != start_time
-            or not source.heard
-            or source.down_since is not None
-            or poll.faults
-            or version != source.version
-        ):
-            out.keep_source(source)
-        source.polls_since_restart = 0 if restarted else source.polls_since_restart + 1
-        source.version = version
-        source.heard = True
-        source.withheld = False
-        source.last_seen = now
-        if source.down_since is not None:
-            since, source.down_since = source.down_since, None
-            self.log(out, ChangeKind.SOURCE_UP, poll.requested_at, source, since=since)
-        source.last_error = None
-        for reason, error in poll.faults:
-            _count(source, reason)
-            source.last_error = error
-
-    def _restarted(self, source: Source, poll: Snapshot) -> bool:
-        """Hold the start time (rule 13); say whether it moved."""
-        uptime = poll.uptime_seconds
-        if uptime is None:
-            return False
-        before, source.uptime_seconds = source.uptime_seconds, uptime
-        asked_at = poll.requested_at if poll.uptime_asked_at is None else poll.uptime_asked_at
-        start = asked_at - uptime
-        if source.start_time is not None:
-            fell = before is not None and uptime < before
-            if not fell and abs(start - source.start_time) <= UPTIME_SLACK_SECONDS:
-                return False
-        first_sight = source.start_time is None
-        source.start_time = start
-        return not first_sight
-
-    def _ring(self, out: Outcome, source: Source, entry: Entry, listed: tuple[Report, ...]) -> None:
-        # The up time is asked last: a restart between the reports and it shows in the reports
-        # of the next poll only.
-        restarted = source.polls_since_restart <= 1
-        new, overrun = continues(entry.reports, listed, restarted=restarted)
-        if overrun:
-            source.report_overruns_total += 1
-            out.keep_source(source)
-        if listed != entry.reports:
-            entry.reports = listed
-            entry.reports_total += new
-            out.keep(entry)
-
-    def _poll_failed(self, out: Outcome, failed: PollFailed, now: float) -> None:
-        source = self.sources.get(failed.source)
-        if source is None or not source.polled:
-            return
-        _count(source, failed.reason)
-        source.last_error = failed.error
-        out.keep_source(source)
-        if source.down_since is None:
-            source.down_since = now
-            self.log(out, ChangeKind.SOURCE_DOWN, now, source, failed.error, since=now)
-            self.schedule(now + source.stale_after_seconds, source)
-
     # --- configuration, forgetting, time ---------------------------------------------------
 
     def _configured(self, out: Outcome, configured: Configured, now: float) -> None:
         self.limit_identifiers = configured.limit_identifiers
-        wanted = {source.name for source in configured.sources}
+        polled = {source.name for source in configured.sources}
+        wanted = polled.union(configured.event_sources)
         for source in list(self.sources.values()):
-            if source.polled and source.name not in wanted:
+            if source.kind is not Kind.PUSHED and source.name not in wanted:
                 self.remove_source(out, source, now)
-        for polled in configured.sources:
-            source = self.source(polled.name)
+        for told in configured.sources:
+            source = self.source(told.name)
             if not source.polled:
                 source.kind = Kind.POLLED
                 source.withheld = True
                 source.begun = self.revision
-            source.stale_after_seconds = polled.stale_after_seconds
-            source.transport = polled.transport
-            source.address = polled.address
+            source.stale_after_seconds = told.stale_after_seconds
+            source.transport = told.transport
+            source.address = told.address
             out.keep_source(source)
             if source.withheld_from is not None:
                 self.schedule(source.withheld_from, source)
+        for name in configured.event_sources:
+            if name not in polled:
+                self._only_events(out, self.source(name), now)
+
+    def _only_events(self, out: Outcome, source: Source, now: float) -> None:
+        """Take a source for one that sends events and is not polled, whatever it was."""
+        if source.polled:
+            # What was polled of it is not known any more, nor that it is down.
+            self.remove_source(out, source, now)
+            source = self.source(source.name)
+        if source.kind is not Kind.EVENT:
+            source.kind = Kind.EVENT
+            source.heard = bool(source.groups)
+        source.transport = "event"
+        source.address = ""
+        out.keep_source(source)
 
     def _forget(self, out: Outcome, forget: Forget, now: float) -> None:
         source = self.sources.get(forget.source)
@@ -375,16 +304,10 @@ class State(Ledger):
                 out.keep(what)
 
 
-def _count(source: Source, reason: PollFailure) -> None:
-    source.poll_failures_total[reason] = source.poll_failures_total.get(reason, 0) + 1
-
-
-def _missed(entry: Entry, old_status: int, status: int) -> bool:
-    """Whether an event from `old_status` to `status` tells of a change never heard (rule 8).
+def _cuts(source: Source, *statuses: int) -> bool:
+    """Whether polls of a source cannot show one of these statuses as events do.
 
     3.3 and 3.4 keep 16 bits of a status, and put all of it in the event (facts on 3.4).
     """
-    if entry.status in (old_status, status):
-        return False
-    cut = entry.group.source.version.startswith(("3.3.", "3.4."))
-    return not (cut and (old_status not in INT16 or status not in INT16))
+    cuts = source.version.startswith(("3.3.", "3.4."))
+    return cuts and any(status not in INT16 for status in statuses)

@@ -8,13 +8,57 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from sr_exporter.simulator.judge import Violations
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # A loaded machine is slow; the limit per test is pytest's. `deep` is for runs by hand.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("deep", settings.get_profile("default"), max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "harmful: it sends on purpose what no OpenSIPS should be sent (rule 1)"
+    )
+
+
+class _Judged:
+    """Every record of every server of the run, and how much of each was looked at."""
+
+    def __init__(self) -> None:
+        self._records: list[tuple[Violations, int]] = []
+
+    def take(self, record: Violations) -> None:
+        self._records.append((record, 0))
+
+    def new(self) -> list[str]:
+        """Give what was written down since the last look."""
+        looked = [(record, seen, len(record)) for record, seen in self._records]
+        self._records = [(record, now) for record, _, now in looked]
+        return [one for record, seen, now in looked for one in record[seen:now]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _judged() -> Iterator[_Judged]:
+    """Know every simulated server, and what the end of its test was too early to see."""
+    judged = _Judged()
+    Violations.watchers = (judged.take,)
+    yield judged
+    Violations.watchers = ()
+    assert judged.new() == [], "servers of several tests were sent what no OpenSIPS should be"
+
+
+@pytest.fixture(autouse=True)
+def _harmless(request: pytest.FixtureRequest, _judged: _Judged) -> Iterator[None]:
+    """Fail a test in which a real server would have been hurt, though it never looked (rule 1)."""
+    yield
+    found = _judged.new()
+    if request.node.get_closest_marker("harmful") is None:
+        assert found == [], "a server was sent what no OpenSIPS should be"
+
 
 _FIGURES = pytest.StashKey[list[str]]()
 

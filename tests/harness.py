@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import requests
@@ -105,6 +104,8 @@ class RunningApp:
     external_url: str = "http://sr.example"
     #: Read at the start instead of `config`, and at each reload.
     config_file: Path | None = None
+    #: Gives what a reload puts in force, in its stead.
+    read_config: Callable[[], Config] | None = None
 
     def __enter__(self) -> Self:
         self._stop: asyncio.Event | None = None
@@ -144,9 +145,9 @@ class RunningApp:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        read = None if self.config_file is None else partial(load, self.config_file)
-        config = self.config if read is None else read()
-        options = Options([Address("127.0.0.1", 0)], self.storage, self.external_url, config, read)
+        options = Options(
+            [Address("127.0.0.1", 0)], self.storage, self.external_url, self._read(), self._read
+        )
 
         def ready(sockets: list[socket.socket]) -> None:
             self.port = sockets[0].getsockname()[1]
@@ -154,6 +155,11 @@ class RunningApp:
 
         self.app = App(options, self.clock, ready)
         await self.app.run(self._stop)
+
+    def _read(self) -> Config:
+        if self.read_config is not None:
+            return self.read_config()
+        return self.config if self.config_file is None else load(self.config_file)
 
 
 class Command:

@@ -25,3 +25,8 @@ def reads(path: Path) -> list[bytes]:
         assert len(found[-1]) == int(line[1])
         at = end + (data[end : end + 1] == b"\n")
     return found
+
+
+def posts() -> list[Path]:
+    """Give every log of rest_post, of all versions and of all that was recorded."""
+    return sorted(RECORDINGS.glob("*/ev*/ev-http.log"))

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sr_exporter.simulator.node import SimulatedNode
-from sr_exporter.simulator.releases import Release
+from sr_exporter.simulator.releases import OLD_NAMES, Release
 from sr_exporter.wire.answers import Names
 
 if TYPE_CHECKING:
@@ -122,7 +121,8 @@ def result(version: str, name: str, service: str = "http") -> Any:
 def release(version: str) -> Release:
     server = result(version, "version")["Server"]
     return Release(
-        server.removeprefix("OpenSIPS (").partition(" ")[0], Names(tuple(result(version, "which")))
+        server.removeprefix("OpenSIPS (").partition(" ")[0],
+        Names(tuple(result(version, "which")), OLD_NAMES),
     )
 
 
@@ -153,16 +153,6 @@ def recorded_node(version: str, service: str = "http") -> SimulatedNode:
                     group["Name"], identifier["Name"], report["Log"], report["Timestamp"]
                 )
     return node
-
-
-def ask(url: str, method: str, *params: str) -> Any:
-    """Ask as any blocking client would."""
-    call = {"jsonrpc": "2.0", "method": method, "params": params, "id": 1}
-    request = urllib.request.Request(
-        url, json.dumps(call).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=5) as response:
-        return json.load(response)["result"]
 
 
 def _timestamp(ctime: str) -> float:

@@ -1,15 +1,24 @@
-"""An OpenSIPS that answers with recorded bytes, and fails the test that would hurt a real one."""
+"""An OpenSIPS that answers with recorded bytes; the judge of all servers is its judge too."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import select
 import socket
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from sr_exporter.simulator.judge import (
+    TWO_CONNECTIONS,
+    TWO_IN_FLIGHT,
+    Violations,
+    is_open,
+    violations_of,
+    violations_of_head,
+)
+from sr_exporter.simulator.requests import RequestReader
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -19,9 +28,12 @@ HANG = b"<<TIMEOUT>>"
 _COMMANDS = {
     "sr_list_status": "status-noparams",
     "sr_list_reports": "reports-noparams",
+    "sr_list_identifiers": "ids-noparams",
     "version": "version",
     "uptime": "uptime",
 }
+
+_LISTINGS = ("sr_list_status", "sr_list_reports", "sr_list_identifiers")
 
 
 def recorded(version: str, name: str) -> bytes:
@@ -41,20 +53,40 @@ def with_body(answer: bytes, body: bytes) -> bytes:
     return head.replace(length % len(old), length % len(body)) + b"\r\n\r\n" + body
 
 
+def recorded_group(version: str, method: str, group: str) -> bytes:
+    """Give what a listing of one group is answered with, cut out of the recorded whole."""
+    whole = recorded(version, _COMMANDS[method])
+    for said in json.loads(body_of(whole).decode("utf-8", "surrogateescape"))["result"]:
+        if said.get("Name", said.get("Group")) == group:
+            result = said if "Group" in said else said["Identifiers"]
+            return with_body(whole, _json({"jsonrpc": "2.0", "result": result, "id": 1}))
+    return _error(404, "Group not found", 1)
+
+
 class ReplayMi:
     """Serves recorded answers by method, and writes down what no OpenSIPS should be sent.
 
-    Answers are given verbatim but for the request's id, which real servers echo. An answer
+    Answers are given verbatim but for the request's id, which real servers echo; a listing of
+    one group is cut out of the recorded one of all. An answer
     that ends in `<<TIMEOUT>>` is given up to there, and then nothing: the connection hangs
     until the client closes it.
     """
 
-    def __init__(self, version: str, answers: dict[str, list[bytes]] | None = None) -> None:
+    def __init__(
+        self,
+        version: str,
+        answers: dict[str, list[bytes]] | None = None,
+        *,
+        to_all: bytes | None = None,
+    ) -> None:
+        """`answers` are given to requests for the whole; `to_all`, if set, to every request."""
         #: What each method is answered, one after the other; the last one stays.
+        self._version = version
+        self._to_all = to_all
         self.answers = {method: [recorded(version, name)] for method, name in _COMMANDS.items()} | (
             answers or {}
         )
-        self.violations: list[str] = []
+        self.violations = Violations()
         self.asked: Counter[str] = Counter()
         self.hung_up_after: list[float] = []
         self._in_flight = 0
@@ -86,29 +118,29 @@ class ReplayMi:
 
     def _serve(self, connection: socket.socket) -> None:
         with self._lock:
-            if any(map(_is_open, self._open)):
-                self.violations.append("a second connection at the same time")
+            if any(is_open(other.fileno()) for other in self._open):
+                self.violations.append(TWO_CONNECTIONS)
             self._open.append(connection)
         with connection, contextlib.suppress(OSError):  # a client may leave as it likes
-            buffer = b""
-            while True:
-                request, buffer = _read_request(connection, buffer)
-                if request is None:
-                    break
-                if not self._answer(connection, *request):
+            while (request := _read_request(connection)) is not None:
+                if not self._answer(connection, request):
                     break
         with self._lock:
             self._open.remove(connection)
 
-    def _answer(self, connection: socket.socket, head: bytes, body: bytes) -> bool:
+    def _answer(self, connection: socket.socket, request: _Received) -> bool:
         with self._lock:
             self._in_flight += 1
             if self._in_flight > 1:
-                self.violations.append("a second request in flight")
-        method, request_id = self.inspect(head, body)
+                self.violations.append(TWO_IN_FLIGHT)
+        method, params, request_id = self._judge(request)
         try:
             answers = self.answers.get(method)
-            if answers is None:
+            if self._to_all is not None:
+                answer = self._to_all
+            elif len(params) == 1 and method in _LISTINGS:
+                answer = recorded_group(self._version, method, params[0])
+            elif answers is None:
                 answer = _error(-32601, "Method not found", request_id)
             else:
                 answer = answers.pop(0) if len(answers) > 1 else answers[0]
@@ -124,70 +156,39 @@ class ReplayMi:
         connection.sendall(_with_id(answer, request_id))
         return True
 
-    def inspect(self, head: bytes, body: bytes) -> tuple[str, Any]:
-        """Judge a request by what real servers survive; give its method and id."""
-        if b"content-length:" not in head.lower():
-            self.violations.append("a body without Content-Length")
-        if b"content-type: application/json" not in head.lower():
-            self.violations.append("no Content-Type: application/json")
-        if len(body) > 1024:
-            self.violations.append(f"a body of {len(body)} bytes")
+    def _judge(self, request: _Received) -> tuple[str, list[Any], Any]:
+        """Judge a request by what real servers survive; give its method, parameters and id."""
+        self.violations.extend(violations_of_head(request.method, request.headers))
+        self.violations.extend(violations_of(request.body))
+        if not request.in_one_write:
+            self.violations.append("a request in more than one write")
         try:
-            said = json.loads(body)
-        except ValueError:
-            self.violations.append(f"not JSON: {body!r}")
-            return "", None
-        if not isinstance(said, dict):
-            self.violations.append(f"a batch, or no object: {body!r}")
-            return "", None
-        method, request_id = said.get("method"), said.get("id")
-        if not isinstance(method, str):
-            self.violations.append(f"no string method: {body!r}")
-            return "", None
-        if "id" not in said:
-            self.violations.append(f"a notification: {body!r}")
-        elif type(request_id) is not int or not 0 < request_id < 2**31:
-            self.violations.append(f"no small integer id: {body!r}")
-        if "params" in said and not (isinstance(said["params"], list) and said["params"]):
-            self.violations.append(f"params that are no filled array: {body!r}")
-        if method in ("subscribers_list", "evi:subscribers", "which"):
-            self.violations.append(f"{method} was asked")
-        self.asked[method] += 1
-        return method, request_id
+            said = json.loads(request.body)
+            self.asked[said["method"]] += 1
+            return said["method"], [*said.get("params", ())], said.get("id")
+        except (ValueError, TypeError, KeyError):
+            return "", [], None
 
 
-def _read_request(
-    connection: socket.socket, buffer: bytes
-) -> tuple[tuple[bytes, bytes] | None, bytes]:
-    while b"\r\n\r\n" not in buffer:
-        try:
-            more = connection.recv(65536)
-        except OSError:
-            return None, b""
+class _Received(NamedTuple):
+    method: str
+    #: By lower-case name.
+    headers: dict[str, str]
+    body: bytes
+    in_one_write: bool
+
+
+def _read_request(connection: socket.socket) -> _Received | None:
+    """Read one request; None when the client left instead."""
+    reader = RequestReader(limit=65_536)
+    reads = 0
+    while (found := reader.next_request()) is None:
+        more = connection.recv(65_536)
         if not more:
-            return None, b""
-        buffer += more
-    head, _, rest = buffer.partition(b"\r\n\r\n")
-    length = 0
-    for line in head.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            length = int(value)
-    while len(rest) < length:
-        more = connection.recv(65536)
-        if not more:
-            return None, b""
-        rest += more
-    return (head, rest[:length]), rest[length:]
-
-
-def _is_open(connection: socket.socket) -> bool:
-    """Whether the client has not closed its end, be that noticed by the serving thread or not."""
-    try:
-        readable, _, _ = select.select([connection], [], [], 0)
-        return not readable or connection.recv(1, socket.MSG_PEEK) != b""
-    except (OSError, ValueError):
-        return False
+            return None
+        reads += 1
+        reader.feed(more)
+    return _Received(found.method, found.headers, found.body, reads == 1 and not reader.begun)
 
 
 def _with_id(answer: bytes, request_id: object) -> bytes:
@@ -197,11 +198,14 @@ def _with_id(answer: bytes, request_id: object) -> bytes:
     return with_body(answer, body.removesuffix(b"1}") + json.dumps(request_id).encode() + b"}")
 
 
+def _json(document: object) -> bytes:
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _error(code: int, message: str, request_id: object) -> bytes:
-    body = json.dumps(
-        {"jsonrpc": "2.0", "error": {"code": code, "message": message}, "id": request_id},
-        separators=(",", ":"),
-    ).encode()
+    error = {"code": code, "message": message}
+    body = _json({"jsonrpc": "2.0", "error": error, "id": request_id})
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
         len(body),
         body,

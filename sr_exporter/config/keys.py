@@ -29,7 +29,6 @@ NOT_BUILT: Final = frozenset(
         "alerts.report_rules",
         "alerts.rules[].annotations",
         "alerts.rules[].keep_firing_for",
-        "events",
         "limits.subjects",
         "notifiers[].alertmanager.basic_auth",
         "notifiers[].alertmanager.tls",
@@ -37,19 +36,23 @@ NOT_BUILT: Final = frozenset(
         "notifiers[].webhook.group_wait",
         "notifiers[].webhook.secret_file",
         "notifiers[].webhook.tls",
-        "sources[].events",
     }
 )
 
 SCHEMA: Final = Schema(
     keys={
         "": (
-            *("defaults", "sources", "sources_files", "push"),
+            *("defaults", "sources", "sources_files", "events", "push"),
             *("alerts", "notifiers", "storage", "limits"),
         ),
         "defaults": _PACE,
-        "sources[]": ("name", "mi", *_PACE, "basic_auth"),
+        "sources[]": ("name", "mi", *_PACE, "basic_auth", "tls", "events"),
         "sources[].basic_auth": ("username", "password_file"),
+        "sources[].tls": ("ca_file",),
+        "sources[].events": ("subscribe",),
+        "events": ("stream", "datagram", "peers"),
+        "events.stream": ("listen", "advertise"),
+        "events.datagram": ("listen", "unix"),
         "push": ("tokens",),
         "push.tokens[]": ("token_file", "sources", "groups"),
         "alerts": ("rules",),

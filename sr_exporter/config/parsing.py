@@ -8,8 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from sr_exporter.config.alerts import read_rules
+from sr_exporter.config.events import (
+    Subscriber,
+    check_subscribers,
+    read_events,
+    read_subscribe,
+)
 from sr_exporter.config.keys import NUMBERS, SCHEMA, SPANS
 from sr_exporter.config.reading import Place, Section, read_yaml, shown
+from sr_exporter.config.tls import certificates
 from sr_exporter.config.urls import mi_fault, scheme_of, url_fault
 from sr_exporter.config.values import (
     Alertmanager,
@@ -19,6 +26,8 @@ from sr_exporter.config.values import (
     Send,
     Source,
     Storage,
+    Subscribe,
+    Tls,
     Token,
     Webhook,
 )
@@ -139,14 +148,18 @@ class _Reader:
     source_names: dict[str, str] = field(default_factory=dict)
     notifier_names: dict[str, str] = field(default_factory=dict)
     tokens: dict[bytes, str] = field(default_factory=dict)
+    subscribers: list[Subscriber] = field(default_factory=list)
 
     def config(self, text: str) -> Config:
         root = read_yaml(text, "", self.faults)
         if root is None:
             return Config()
         top = root.section(SCHEMA, "")
+        sources, events = self.sources(top), read_events(top)
+        check_subscribers(self.subscribers, events)
         return Config(
-            sources=self.sources(top),
+            sources=sources,
+            events=events,
             tokens=self.push_tokens(top),
             rules=read_rules(top),
             notifiers=tuple(map(self.notifier, top.items("notifiers"))),
@@ -193,16 +206,33 @@ class _Reader:
             section.entries["name"].fault(f"{name} is reserved")
         elif name:
             self.once(section.entries["name"], self.source_names, name)
-        auth = section.get("basic_auth")
+        auth, tls = section.get("basic_auth"), section.get("tls")
         paced, mi = _paced(section, base), _mi(section)
         if auth and scheme_of(mi) in {"udp", "unix", "fifo"}:
             auth.fault("is for http:// and https:// only")
+        if tls and scheme_of(mi) in {"http", "udp", "unix", "fifo"}:
+            tls.fault("is for https:// only")
+        subscribe, said_at = read_subscribe(section)
+        if said_at and subscribe is not Subscribe.NONE:
+            self.subscribers.append(Subscriber(name, mi, said_at))
         return replace(
             paced,
             name=name,
             mi=mi,
             basic_auth=self.basic_auth(auth) if auth else None,
+            tls=self.tls(tls) if tls else None,
+            subscribe=subscribe,
         )
+
+    def tls(self, place: Place) -> Tls:
+        file = place.section(SCHEMA, "sources[].tls").need("ca_file")
+        name = file.text("a file name") if file else ""
+        before = len(self.faults)
+        text = self.file_text(file, self.directory / name) if file and name else ""
+        ca = certificates(text)
+        if file and name and not ca and len(self.faults) == before:
+            file.fault(f"{self.file_name(self.directory / name)} holds no certificate in PEM")
+        return Tls(ca)
 
     def basic_auth(self, place: Place) -> BasicAuth:
         section = place.section(SCHEMA, "sources[].basic_auth")

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 _CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*")
 _NOT_ASCII = "must be a URL in plain ASCII; write other characters percent-encoded"
 #: What a Unix socket's address has room for, and the zero at its end.
-_SOCKET_PATH_BYTES = 107
+SOCKET_PATH_BYTES = 107
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?")
 
 
@@ -56,8 +56,8 @@ def _unix_fault(parts: SplitResult) -> str | None:
         return fault
     if parts.query:
         return "must not have a query (?)"
-    if len(unquote(parts.path).encode()) > _SOCKET_PATH_BYTES:
-        return f"must have a path of {_SOCKET_PATH_BYTES} bytes at most"
+    if len(unquote(parts.path).encode()) > SOCKET_PATH_BYTES:
+        return f"must have a path of {SOCKET_PATH_BYTES} bytes at most"
     return None
 
 

@@ -82,7 +82,8 @@ def _of_groups(state: State) -> Iterator[Family]:
             labels = (("source", source.name), ("group", group.name))
             total = len(group.entries)
             good = sum(entry.ready for entry in group.entries.values())
-            ready.append(Sample("", labels, int(good == total)))
+            if total:  # of one that could not even be listed nothing is known
+                ready.append(Sample("", labels, int(good == total)))
             complete.append(Sample("", labels, int(group.complete)))
             counts.append(Sample("", (*labels, ("ready", "false")), total - good))
             counts.append(Sample("", (*labels, ("ready", "true")), good))

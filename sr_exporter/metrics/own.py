@@ -15,6 +15,7 @@ from prometheus_client import (
 )
 
 from sr_exporter import __version__
+from sr_exporter.metrics.events import EventMetrics
 from sr_exporter.metrics.exposition import Family, Kind, Sample, families_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class OwnMetrics:
     """Counts; implements `PollObserver`, and most of `NotifierObserver`."""
 
     def __init__(self) -> None:
+        self.events = EventMetrics()
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -144,6 +146,7 @@ class OwnMetrics:
     # --- at a scrape -----------------------------------------------------------------------
 
     def families(self, store: StoreFigures) -> Iterator[Family]:
+        yield from self.events.families()
         yield from _of_store(store)
         yield from families_of(self._registry.collect())
 

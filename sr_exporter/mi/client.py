@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from sr_exporter.errors import MiError
+from sr_exporter.errors import MiError, NotFound
 from sr_exporter.model import PollFailure
-from sr_exporter.wire import jsonrpc, sr
+from sr_exporter.wire import events, jsonrpc, sr
 from sr_exporter.wire.text import Undecodable
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ class Command(enum.Enum):
     LIST_IDENTIFIERS = ("sr_list_identifiers", "status_report:identifiers")
     VERSION = ("version", "core:version")
     UPTIME = ("uptime", "core:uptime")
+    SUBSCRIBE = ("event_subscribe", "evi:subscribe")
 
 
 class MiClient:
     """Asks one OpenSIPS, one request at a time.
 
-    Every method raises `MiError`, whose reason is the label of the failure's counter.
+    Every method raises `MiError`, whose reason is the label of the failure's counter; those that
+    name a group or an identifier raise `NotFound` where there is none of that name.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -60,22 +63,35 @@ class MiClient:
     async def reports(self) -> sr.Reports:
         return await self._read(Command.LIST_REPORTS, sr.reports)
 
+    async def group_statuses(self, group: str) -> sr.Statuses:
+        read = partial(sr.group_statuses, group=group)
+        return await self._read(Command.LIST_STATUS, read, [group])
+
+    async def group_reports(self, group: str) -> sr.Reports:
+        read = partial(sr.group_reports, group=group)
+        return await self._read(Command.LIST_REPORTS, read, [group])
+
+    async def identifier_reports(self, group: str, identifier: str) -> sr.Reports:
+        read = partial(sr.identifier_reports, group=group, identifier=identifier)
+        return await self._read(Command.LIST_REPORTS, read, [group, identifier])
+
     async def identifiers(self, group: str | None = None) -> sr.Identifiers:
         params = [] if group is None else [group]
         return await self._read(Command.LIST_IDENTIFIERS, sr.identifiers, params)
 
     async def status(self, group: str, identifier: str) -> ListedStatus:
-        return await self._read(
-            Command.GET_STATUS,
-            lambda result: sr.status(result, group, identifier),
-            [group, identifier],
-        )
+        read = partial(sr.status, group=group, identifier=identifier)
+        return await self._read(Command.GET_STATUS, read, [group, identifier])
 
     async def version(self) -> str:
         return await self._read(Command.VERSION, sr.version)
 
     async def uptime_seconds(self) -> float:
         return await self._read(Command.UPTIME, sr.uptime)
+
+    async def subscribe(self, socket: str, expire_seconds: int) -> None:
+        """Have SR events sent to a socket, or no more with 0 (facts on OpenSIPS, section 2)."""
+        await self._call(Command.SUBSCRIBE, [events.EVENT, socket, str(expire_seconds)])
 
     def rest(self) -> None:
         """Let go of connections until the next request."""
@@ -128,4 +144,5 @@ class MiClient:
         return command.value[self._generation]
 
     def _rpc_failure(self, command: Command, error: jsonrpc.RpcError) -> MiError:
-        return MiError(PollFailure.RPC_ERROR, f"{self._name(command)}: {error}")
+        kind = NotFound if error.code == jsonrpc.NOT_FOUND else MiError
+        return kind(PollFailure.RPC_ERROR, f"{self._name(command)}: {error}")

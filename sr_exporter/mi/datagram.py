@@ -18,6 +18,7 @@ from sr_exporter.model import PollFailure
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from sr_exporter.mi.names import Names
     from sr_exporter.mi.places import Place
 
 #: No datagram is larger: UDP's are under 64 KiB, and a Unix socket's are bounded by
@@ -27,14 +28,9 @@ _FULL_SECONDS = 0.02
 
 
 class _Connectionless:
-    """What holds nothing between requests, and nothing of one that is cancelled."""
-
-    busy = False
+    """What holds nothing between requests."""
 
     def rest(self) -> None:
-        pass
-
-    async def gone(self) -> None:
         pass
 
 
@@ -43,24 +39,20 @@ class UdpTransport(_Connectionless):
 
     name = "udp"
 
-    def __init__(self, host: str, port: int, *, timeout_seconds: float) -> None:
+    def __init__(self, host: str, port: int, names: Names, *, timeout_seconds: float) -> None:
         self._host = host
         self._port = port
+        self._names = names
         self._timeout_seconds = timeout_seconds
 
     async def ask(self, request: bytes) -> bytes:
         return await _within(self._timeout_seconds, self._ask(request))
 
     async def _ask(self, request: bytes) -> bytes:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)
-        except socket.gaierror as error:
-            raise MiError(PollFailure.CONNECT, f"name not resolved: {error.strerror}") from None
-        family, kind, protocol, _, address = found[0]
-        with socket.socket(family, kind, protocol) as own:
+        address, *_ = await self._names.addresses(self._host, self._port, socket.SOCK_DGRAM)
+        with socket.socket(address.family, address.kind, address.protocol) as own:
             own.setblocking(False)
-            own.connect(address)  # nobody else's are taken, and a refusal is heard
+            own.connect(address.place)  # nobody else's are taken, and a refusal is heard
             own.send(request)
             return await _answer(own)
 

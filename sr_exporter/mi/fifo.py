@@ -32,7 +32,6 @@ class FifoTransport:
     """Implements `Transport` for `fifo:///path`; `place` is the module's `reply_dir`."""
 
     name = "fifo"
-    busy = False
 
     def __init__(self, path: str, place: Place, *, timeout_seconds: float) -> None:
         self._path = path
@@ -51,9 +50,6 @@ class FifoTransport:
 
     def rest(self) -> None:
         """Do nothing: nothing is open between requests."""
-
-    async def gone(self) -> None:
-        """Return at once: what is cancelled is closed."""
 
     async def _ask(self, request: bytes) -> bytes:
         with self._place.name() as reply:

@@ -16,16 +16,11 @@ class Transport(Protocol):
     async def ask(self, request: bytes) -> bytes:
         """Send one request and give the bytes of its answer.
 
+        A request that fails, or is cancelled, leaves no connection behind.
+
         Raises:
             MiError: no whole answer came within the time-out, or it was not one.
         """
 
     def rest(self) -> None:
         """Let go of connections until the next request: an idle one costs OpenSIPS too."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request still has a connection, though who asked was cancelled."""
-
-    async def gone(self) -> None:
-        """Wait until no request has a connection any more."""

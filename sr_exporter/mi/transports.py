@@ -9,11 +9,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from sr_exporter.mi.datagram import UdpTransport, UnixTransport
 from sr_exporter.mi.fifo import FifoTransport
 from sr_exporter.mi.http import HttpTransport
+from sr_exporter.mi.names import Names
 from sr_exporter.mi.places import OwnFolder, Place
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
     from sr_exporter.mi.transport import Transport
 
 #: Where mi_fifo makes its answers out of the box.
@@ -27,10 +26,10 @@ def name_of(address: str) -> str:
 
 
 class Transports:
-    """Makes transports; `pool` is for those whose requests block a thread."""
+    """Makes transports, and has what they share."""
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
+    def __init__(self) -> None:
+        self._names = Names()
         self._own = OwnFolder()
         self._places: dict[str, Place] = {}
 
@@ -40,13 +39,20 @@ class Transports:
         *,
         timeout_seconds: float,
         basic_auth: tuple[str, str] | None = None,
+        ca: str | None = None,
     ) -> Transport:
-        """Give the transport to an address that the configuration has checked."""
+        """Give the transport to an address that the configuration has checked.
+
+        `ca` holds the certificates, in PEM, to trust over https instead of the system's.
+        """
         parts = urlsplit(address)
         match parts.scheme:
             case "udp":
                 return UdpTransport(
-                    parts.hostname or "", parts.port or 0, timeout_seconds=timeout_seconds
+                    parts.hostname or "",
+                    parts.port or 0,
+                    self._names,
+                    timeout_seconds=timeout_seconds,
                 )
             case "unix":
                 return UnixTransport(
@@ -58,5 +64,13 @@ class Transports:
                 return FifoTransport(unquote(parts.path), place, timeout_seconds=timeout_seconds)
             case _:
                 return HttpTransport(
-                    address, self._pool, timeout_seconds=timeout_seconds, basic_auth=basic_auth
+                    address,
+                    self._names,
+                    timeout_seconds=timeout_seconds,
+                    basic_auth=basic_auth,
+                    ca=ca,
                 )
+
+    def close(self) -> None:
+        """Let go of what they share; they are of no use after it."""
+        self._names.close()

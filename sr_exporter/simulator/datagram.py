@@ -21,13 +21,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sr_exporter.simulator.servers import INTERNAL_ERROR, MiServer, has_no_method, unspoiled
+from sr_exporter.simulator.servers import (
+    INTERNAL_ERROR,
+    NO_COMMANDS,
+    MiServer,
+    has_no_method,
+    unspoiled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sr_exporter.simulator.servers import Spoil
-    from sr_exporter.wire.answers import SrView
+    from sr_exporter.wire.answers import Commands, SrView
 
 #: mi_datagram's `socket_buf_size`: the longest request, and the longest answer.
 SOCKET_BUF_SIZE = 65_457
@@ -55,8 +61,11 @@ class MiDatagram(MiServer):
         on_request: Callable[[bytes], None] | None = None,
         delay: float = 0.0,
         spoil: Spoil = unspoiled,
+        commands: Commands = NO_COMMANDS,
     ) -> None:
-        super().__init__(node, clock=clock, on_request=on_request, delay=delay, spoil=spoil)
+        super().__init__(
+            node, clock=clock, on_request=on_request, delay=delay, spoil=spoil, commands=commands
+        )
         #: With the port of the kernel's choice, once started.
         self.address = address
         self._buf_size = socket_buf_size
@@ -122,6 +131,15 @@ class MiDatagram(MiServer):
                 body, client = receiving.recvfrom(self._buf_size)
                 if body:  # an empty one is passed over (src)
                     self._take(client, body)
+
+    def _waits(self, client: Any) -> bool:
+        if not isinstance(client, tuple):
+            return Path(client or "/").is_socket()
+        try:
+            _bound(socket.AF_INET, client).close()
+        except OSError:
+            return True
+        return False
 
     async def _send(self, client: Any, answer: bytes) -> None:
         if not client:

@@ -1,4 +1,7 @@
-"""The demo's servers: each node of the scenario behind an HTTP server, and the story playing."""
+"""The demo's servers: each node of the scenario behind an HTTP server, and the story playing.
+
+Whoever subscribes to a node's events over its Management Interface is sent them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+from sr_exporter.simulator.events import Events
 from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.scenario import Scenario
 
@@ -40,8 +44,11 @@ class DemoNodes:
         self._scenario = Scenario(clock(), only=only)
         self._tell = tell
         self._clock = clock
+        self._events = {
+            name: Events(node, clock=clock) for name, node in self._scenario.nodes.items()
+        }
         self._httpds = {
-            name: MiHttpd(node, port=port, clock=clock)
+            name: MiHttpd(node, port=port, clock=clock, commands=self._events[name].commands)
             for name, node in self._scenario.nodes.items()
         }
         self._playing: asyncio.Task[None] | None = None
@@ -51,6 +58,15 @@ class DemoNodes:
     def sources(self) -> list[tuple[str, str]]:
         """Name and MI address of each node, once started."""
         return [(name, httpd.url) for name, httpd in self._httpds.items()]
+
+    @property
+    def violations(self) -> list[str]:
+        """What no OpenSIPS should have been sent, and which node was."""
+        return [
+            f"{name}: {violation}"
+            for name, httpd in self._httpds.items()
+            for violation in httpd.violations
+        ]
 
     async def start(self) -> list[tuple[str, str]]:
         """Let the nodes listen and the story begin, once; give the sources. OSError: no port."""
@@ -71,7 +87,8 @@ class DemoNodes:
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._playing
         finally:
-            for httpd in self._httpds.values():
+            for name, httpd in self._httpds.items():
+                await self._events[name].stop()
                 await httpd.stop()
 
     async def __aenter__(self) -> Self:
@@ -97,10 +114,12 @@ class DemoNodes:
             for told in self._scenario.step(self._clock()):
                 self._tell(told)
             for name, node in self._scenario.nodes.items():
-                httpd = self._httpds[name]
+                httpd, events = self._httpds[name], self._events[name]
                 if node.up and not httpd.listening:
+                    await events.start()
                     await httpd.start()
                 elif not node.up and httpd.listening:
+                    await events.stop()
                     await httpd.stop(keep_port=True)
 
 

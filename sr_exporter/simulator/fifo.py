@@ -23,14 +23,14 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
-from sr_exporter.simulator.servers import MiServer, has_no_method, unspoiled
+from sr_exporter.simulator.servers import NO_COMMANDS, MiServer, has_no_method, unspoiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from sr_exporter.simulator.servers import Spoil
-    from sr_exporter.wire.answers import SrView
+    from sr_exporter.wire.answers import Commands, SrView
 
 #: What is read at a time (src).
 READ_BYTES = 4096
@@ -56,8 +56,11 @@ class MiFifo(MiServer):
         on_request: Callable[[bytes], None] | None = None,
         delay: float = 0.0,
         spoil: Spoil = unspoiled,
+        commands: Commands = NO_COMMANDS,
     ) -> None:
-        super().__init__(node, clock=clock, on_request=on_request, delay=delay, spoil=spoil)
+        super().__init__(
+            node, clock=clock, on_request=on_request, delay=delay, spoil=spoil, commands=commands
+        )
         self.path = path
         self.reply_dir = reply_dir
         self._reading: int | None = None
@@ -91,6 +94,8 @@ class MiFifo(MiServer):
                 self._take_lines(os.read(reading, READ_BYTES))
 
     def _take_lines(self, chunk: bytes) -> None:
+        if not chunk.endswith(b"\n"):
+            self.violations.append(f"a line in more than one write: {chunk!r}")
         for line in filter(None, map(bytes.lstrip, chunk.split(b"\n"))):
             before, name, body = [*line.split(b":", 2), b"", b""][:3]
             if before or not body:
@@ -118,6 +123,9 @@ class MiFifo(MiServer):
 
     def _unprintable(self) -> bytes:
         return UNPRINTABLE
+
+    def _waits(self, client: str) -> bool:
+        return bool(client) and (self.reply_dir / client).is_fifo()
 
     async def _send(self, client: str, answer: bytes) -> None:
         if not client:

@@ -17,8 +17,17 @@ import socket
 import time
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from sr_exporter.simulator.judge import (
+    TWO_CONNECTIONS,
+    TWO_IN_FLIGHT,
+    Violations,
+    is_open,
+    violations_of,
+    violations_of_head,
+)
 from sr_exporter.simulator.replies import BUF_SIZE, ROOT, reply_to
 from sr_exporter.simulator.requests import Malformed, RequestReader
+from sr_exporter.simulator.servers import NO_COMMANDS, unspoiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +36,8 @@ if TYPE_CHECKING:
 
     from sr_exporter.simulator.replies import BasicAuth, Reply
     from sr_exporter.simulator.requests import Request
-    from sr_exporter.wire.answers import SrView
+    from sr_exporter.simulator.servers import Spoil
+    from sr_exporter.wire.answers import Commands, SrView
 
 T = TypeVar("T")
 
@@ -52,15 +62,25 @@ class MiHttpd:
         buf_size: int = BUF_SIZE,
         clock: Callable[[], float] = time.time,
         on_request: Callable[[Request], None] | None = None,
+        commands: Commands = NO_COMMANDS,
+        spoil: Spoil = unspoiled,
     ) -> None:
+        """`commands` are answered besides those of Status/Report.
+
+        `buf_size`, and `spoil`, what becomes of the body of a 200, may be changed while it runs.
+        """
+        self.buf_size = buf_size
+        self.spoil = spoil
+        #: What no OpenSIPS should be sent, as it came.
+        self.violations = Violations()
         self.host = host
         #: 0 until the first start, if the kernel is to choose.
         self.port = port
         self._node = node
         self._auth = auth
-        self._buf_size = buf_size
         self._clock = clock
         self._on_request = on_request
+        self._commands = commands
         self._listener: socket.socket | None = None
         self._accepting: set[asyncio.Task[object]] = set()
         self._reserved: socket.socket | None = None
@@ -145,6 +165,8 @@ class MiHttpd:
         if not self.listening:  # accepted just before the stop
             connection.abort()
             return
+        if any(other.is_open() for other in self._connections):
+            self.violations.append(TWO_CONNECTIONS)
         self._connections.add(connection)
         self._idle.clear()
         self.stirred()
@@ -162,8 +184,15 @@ class MiHttpd:
     def reply(self, request: Request) -> Reply | None:
         if self._on_request is not None:
             self._on_request(request)
+        self.violations.extend(violations_of_head(request.method, request.headers))
+        self.violations.extend(violations_of(request.body))
         return reply_to(
-            request, self._node, self._clock(), auth=self._auth, buf_size=self._buf_size
+            request,
+            self._node,
+            self._clock(),
+            auth=self._auth,
+            buf_size=self.buf_size,
+            commands=self._commands,
         )
 
 
@@ -173,6 +202,8 @@ class _Connection(asyncio.Protocol):
         self._reader = RequestReader(limit=SILENCE_BYTES)
         self._transport: asyncio.Transport
         self._hanging = False
+        #: It is left without an answer.
+        self._silent = False
         self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -184,12 +215,24 @@ class _Connection(asyncio.Protocol):
         self._server.left(self)
 
     def data_received(self, data: bytes) -> None:
+        violations = self._server.violations
+        if self._hanging:
+            violations.append(TWO_IN_FLIGHT)
+        elif self._reader.begun:
+            violations.append("a request in more than one write")
         self._server.stirred()
         self._reader.feed(data)
         self._go_on()
+        if self._reader.deaf:
+            violations.append("a request too long to be read")
 
     def abort(self) -> None:
         self._transport.abort()
+
+    def is_open(self) -> bool:
+        """Whether the client has not gone away, be that noticed yet or not."""
+        socket = self._transport.get_extra_info("socket")
+        return socket is not None and not self._closing and is_open(socket.fileno())
 
     def end_hanging(self) -> None:
         if self._hanging:
@@ -198,17 +241,20 @@ class _Connection(asyncio.Protocol):
             self._close_if_asked()
 
     def _go_on(self) -> None:
-        """Answer what has come in whole; behind a hanging answer nothing is read."""
-        while not self._hanging and not self._closing:
+        """Answer what has come in whole; behind a hanging answer, or none, nothing is read."""
+        while not self._hanging and not self._silent and not self._closing:
             try:
                 request = self._reader.next_request()
-            except Malformed:
+            except Malformed as error:
+                self._server.violations.append(f"no HTTP: {error}")
                 self._close()
                 return
             if self._reader.must_say_continue():
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             if request is None:
                 return
+            if self._reader.begun:
+                self._server.violations.append(TWO_IN_FLIGHT)
             self._answer(request)
 
     def _answer(self, request: Request) -> None:
@@ -216,14 +262,20 @@ class _Connection(asyncio.Protocol):
         if reply is None:
             self._close()
             return
+        if reply.status == 200 and reply.body is not None:
+            body = self._server.spoil(reply.body)
+            if body is None:
+                self._silent = True
+                return
+            reply = reply._replace(body=body)
         # A refusal that does not wait for the body ends the connection, says libmicrohttpd.
         self._closing = request.wants_close or request.method != "POST" or reply.status == 401
-        self._transport.write(reply.head(close=self._closing))
+        # In one write: the second of two would wait for the first to be acknowledged, 40 ms.
+        body = None if request.method == "HEAD" else reply.body
+        self._transport.write(reply.head(close=self._closing) + (body or b""))
         if reply.body is None:
             self._hanging = True
             return
-        if request.method != "HEAD":
-            self._transport.write(reply.body)
         self._close_if_asked()
 
     def _close_if_asked(self) -> None:

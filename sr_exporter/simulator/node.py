@@ -12,9 +12,10 @@ from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
 
 from sr_exporter.model import MAIN, Report, fold
+from sr_exporter.wire.events import EventParams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import tzinfo
 
     from sr_exporter.simulator.releases import Release
@@ -71,6 +72,10 @@ class Planned(NamedTuple):
     identifier: str = MAIN
 
 
+def _tell_nobody(change: EventParams) -> None:
+    """The hook of a node that nobody listens to."""
+
+
 class SimulatedNode:
     """One server, down until `start`. Names are matched as OpenSIPS does, by `fold`."""
 
@@ -81,6 +86,8 @@ class SimulatedNode:
         self.zone = zone
         self.started_at = 0.0
         self.up = False
+        #: Called at each change of a status number, with what a real server raises an event of.
+        self.on_change: Callable[[EventParams], None] = _tell_nobody
         self._plan = tuple(plan)
         self._groups: dict[str, Group] = {}
 
@@ -115,13 +122,17 @@ class SimulatedNode:
     def set_status(
         self, group: str, identifier: str, status: int, details: str | None = None
     ) -> bool:
-        """Set a status, 0 being 1. True when the number changed: a real server tells that.
+        """Set a status, 0 being 1. True when the number changed: `on_change` is told then.
 
         Raises KeyError for what was never registered, as do all acts below.
         """
         held = self._identifier(group, identifier)
         old, held.status, held.details = held.status, status or 1, details
-        return old != held.status
+        if old == held.status:
+            return False
+        name = self._groups[fold(group)].name
+        self.on_change(EventParams(name, held.name, held.status, old, details))
+        return True
 
     def add_report(self, group: str, identifier: str, log: str, now: float) -> None:
         """Add to a ring, whose oldest is dropped; stamped in whole seconds."""

@@ -71,6 +71,9 @@ _WHICH_4_0 = """
     load_balancer:resize load_balancer:list load_balancer:status
 """
 
+#: Old names of what the simulator answers besides Status/Report.
+OLD_NAMES = {"event_subscribe": "evi:subscribe"}
+
 OPENSIPS_3_6 = Release("3.6.8", Names(tuple(_WHICH_3_6.split())))
-OPENSIPS_4_0 = Release("4.0.1", Names(tuple(_WHICH_4_0.split())))
+OPENSIPS_4_0 = Release("4.0.1", Names(tuple(_WHICH_4_0.split()), OLD_NAMES))
 RELEASES = {release.version: release for release in (OPENSIPS_3_6, OPENSIPS_4_0)}

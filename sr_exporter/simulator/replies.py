@@ -6,12 +6,13 @@ import base64
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sr_exporter.simulator.servers import NO_COMMANDS
 from sr_exporter.wire.answers import answer
 from sr_exporter.wire.calls import UnprintableId
 
 if TYPE_CHECKING:
     from sr_exporter.simulator.requests import Request
-    from sr_exporter.wire.answers import SrView
+    from sr_exporter.wire.answers import Commands, SrView
 
 #: httpd's `receive_buf_size`: the longest body it takes.
 RECEIVE_BUF_SIZE = 1024
@@ -82,18 +83,24 @@ def reply_to(
     *,
     auth: BasicAuth | None = None,
     buf_size: int = BUF_SIZE,
+    commands: Commands = NO_COMMANDS,
 ) -> Reply | None:
-    """Say what is answered to a request; None closes the connection without a word."""
+    """Say what is answered to a request; None closes the connection without a word.
+
+    `commands` are answered besides those of Status/Report.
+    """
     if auth is not None and not auth.admits(request):
         return _page(401, "Unauthorized", content_type=None, challenge=auth.realm)
     if request.method == "POST":
-        return _reply_to_post(request, node, now, buf_size)
+        return _reply_to_post(request, node, now, buf_size, commands)
     if request.method == "GET":
         return Reply(405) if _is_under_root(request.path) else _NO_SUCH_PATH
     return _UNSUPPORTED
 
 
-def _reply_to_post(request: Request, node: SrView, now: float, buf_size: int) -> Reply | None:
+def _reply_to_post(
+    request: Request, node: SrView, now: float, buf_size: int, commands: Commands
+) -> Reply | None:
     content_type = request.headers.get("content-type", "").lower()
     if content_type.startswith("application/x-www-form-urlencoded"):
         return Reply(400)
@@ -103,12 +110,12 @@ def _reply_to_post(request: Request, node: SrView, now: float, buf_size: int) ->
         return _NO_SUCH_PATH
     if not 0 < len(request.body) <= RECEIVE_BUF_SIZE:
         return Reply(400)
-    return _reply_of_mi(request.body, node, now, buf_size)
+    return _reply_of_mi(request.body, node, now, buf_size, commands)
 
 
-def _reply_of_mi(body: bytes, node: SrView, now: float, buf_size: int) -> Reply:
+def _reply_of_mi(body: bytes, node: SrView, now: float, buf_size: int, commands: Commands) -> Reply:
     try:
-        answered = answer(body, node, now)
+        answered = answer(body, node, now, commands)
     except UnprintableId:
         return Reply(500)
     if answered is None:

@@ -32,6 +32,16 @@ class RequestReader:
         self._continue_due = False
         self._deaf = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether a part of a request is there, and the rest is not."""
+        return self._head is not None or bool(self._buffer)
+
+    @property
+    def deaf(self) -> bool:
+        """Whether a request was too long to be read."""
+        return self._deaf
+
     def feed(self, data: bytes) -> None:
         if not self._deaf:
             self._buffer += data

@@ -13,17 +13,19 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
+from sr_exporter.simulator.judge import TWO_IN_FLIGHT, Violations, violations_of
 from sr_exporter.wire.answers import answer_call
 from sr_exporter.wire.calls import CallError, UnprintableId, encode_error, parse_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable, Iterator
+    from collections.abc import Callable, Coroutine, Hashable
     from types import TracebackType
     from typing import Self
 
-    from sr_exporter.wire.answers import SrView
+    from sr_exporter.wire.answers import Commands, SrView
 
     #: What is sent instead of an answer; None for nothing.
     Spoil = Callable[[bytes], bytes | None]
@@ -32,10 +34,7 @@ T = TypeVar("T")
 
 #: What mi_datagram says where it has no answer to send.
 INTERNAL_ERROR = b"500 Internal error"
-#: The longest request that every server takes, over HTTP too (facts, section 7).
-LONGEST_REQUEST = 1024
-#: What no server should be asked (facts, section 2; design, rule 12).
-_FORBIDDEN = ("subscribers_list", "evi:subscribers", "which")
+NO_COMMANDS: Commands = MappingProxyType({})
 _PARSE_ERROR, _INVALID_REQUEST = -32700, -32600
 
 
@@ -61,39 +60,7 @@ def error_over(size: int) -> Spoil:
     return lambda answer: answer if len(answer) <= size else INTERNAL_ERROR
 
 
-# --- what a request may be ----------------------------------------------------------------
-
-
-def violations_of(body: bytes) -> Iterator[str]:
-    """Say what a request should not be, by what real servers survive (design, rule 1)."""
-    if len(body) > LONGEST_REQUEST:
-        yield f"a body of {len(body)} bytes"
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        yield f"not JSON: {body!r}"
-        return
-    if not isinstance(said, dict):
-        yield f"a batch, or no object: {body!r}"
-    elif not isinstance(said.get("method"), str):
-        yield f"no string method: {body!r}"
-    else:
-        yield from _violations_of_call(said, body)
-
-
-def _violations_of_call(said: dict[str, Any], body: bytes) -> Iterator[str]:
-    request_id, params = said.get("id"), said.get("params")
-    if said.get("jsonrpc") != "2.0":
-        yield f"not JSON-RPC 2.0: {body!r}"
-    if "id" not in said:
-        yield f"a notification: {body!r}"
-    elif type(request_id) is not int or not 0 < request_id < 2**31:
-        yield f"no small integer id: {body!r}"
-    if "params" in said and not (isinstance(params, list | dict) and params):
-        yield f"params that hold nothing: {body!r}"
-    if said["method"] in _FORBIDDEN:
-        yield f"{said['method']} was asked"
-
+# --- what kills -----------------------------------------------------------------------------
 
 _DECODER = json.JSONDecoder(parse_int=float, strict=False)
 
@@ -118,7 +85,11 @@ class MiServer(ABC):
 
     `async with` starts and stops it. `delay`, in seconds, is how long an answer lies ready
     before it is sent, and `spoil` what becomes of it; both may be changed while it runs.
+    `commands` are answered besides those of Status/Report.
     """
+
+    #: Whether all requests are one exporter's, which should wait for each answer.
+    one_client: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -128,11 +99,12 @@ class MiServer(ABC):
         on_request: Callable[[bytes], None] | None = None,
         delay: float = 0.0,
         spoil: Spoil = unspoiled,
+        commands: Commands = NO_COMMANDS,
     ) -> None:
         self.delay = delay
         self.spoil = spoil
         #: What no OpenSIPS should be sent, as it came.
-        self.violations: list[str] = []
+        self.violations = Violations()
         #: How often each method was asked.
         self.asked: Counter[str] = Counter()
         #: Requests of each client that are not answered, or given up, yet.
@@ -146,6 +118,7 @@ class MiServer(ABC):
         self._node = node
         self._clock = clock
         self._on_request = on_request
+        self._commands = commands
         self._came: asyncio.Queue[tuple[Hashable, bytes]] = asyncio.Queue()
         self._answering: asyncio.Task[None] | None = None
 
@@ -205,6 +178,10 @@ class MiServer(ABC):
         """Remove what it made, or keep its place for another start."""
 
     @abstractmethod
+    def _waits(self, client: Any) -> bool:
+        """Whether a client is still there to take an answer."""
+
+    @abstractmethod
     async def _send(self, client: Any, answer: bytes) -> None: ...
 
     @abstractmethod
@@ -226,9 +203,10 @@ class MiServer(ABC):
     def _take(self, client: Hashable, body: bytes) -> None:
         """Take a request as it comes in; it is answered after those before it."""
         self.violations.extend(violations_of(body))
+        others = [one for one, count in self.in_flight.items() if count and one != client]
         self.in_flight[client] += 1
-        if self.in_flight[client] > 1:
-            self.violations.append("a second request in flight")
+        if self.in_flight[client] > 1 or (self.one_client and any(map(self._waits, others))):
+            self.violations.append(TWO_IN_FLIGHT)
         self.most_in_flight = max(self.most_in_flight, self.in_flight.total())
         self._came.put_nowait((client, body))
 
@@ -261,7 +239,7 @@ class MiServer(ABC):
                     return self._unparsed()
                 return self._fitted(encode_error(error, error.request_id))
             self.asked[call.method] += 1
-            answered = answer_call(call, self._node, self._clock())
+            answered = answer_call(call, self._node, self._clock(), self._commands)
         except UnprintableId:
             return self._unprintable()
         return None if answered is None else self._fitted(answered)

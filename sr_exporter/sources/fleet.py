@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import random
-from concurrent.futures import ThreadPoolExecutor
+import resource
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sr_exporter.config import Subscribe
 from sr_exporter.mi.client import MiClient
 from sr_exporter.mi.transports import Transports
+from sr_exporter.sources.conversation import Conversation, PollObserver
+from sr_exporter.sources.doubts import Doubts
 from sr_exporter.sources.pacing import Pace, first_delay, phase
-from sr_exporter.sources.poll import Poller, PollObserver
+from sr_exporter.sources.poll import Poller
+from sr_exporter.sources.subscription import Subscription
 from sr_exporter.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from sr_exporter.config import Source
     from sr_exporter.ingest import Ingest
-    from sr_exporter.mi.transport import Transport
+    from sr_exporter.model import Subscribed
+    from sr_exporter.outcome import Outcome
     from sr_exporter.tasks import Tasks
 
-#: How many polls are under way at once: each holds a thread while its OpenSIPS answers.
-POLLS_AT_ONCE = 128
+#: How many polls are under way at once, where there are descriptors for as many.
+POLLS_AT_ONCE = 4096
+#: For how long a stop waits for sources to take the end of our subscriptions.
+END_SECONDS = 3.0
 
 
 class FleetObserver(PollObserver, Protocol):
@@ -41,13 +48,14 @@ class _Member:
     """A source that is polled."""
 
     config: Source
-    transport: Transport
-    poller: Poller
-    polling: asyncio.Task[None]
+    #: Where it is to send events; "" where it is not subscribed by us.
+    socket: str
+    conversation: Conversation
+    talking: asyncio.Task[None]
 
 
 class Fleet:
-    """The pollers, by the names of their sources."""
+    """The conversations with sources, by the names of these."""
 
     def __init__(
         self, ingest: Ingest, observer: FleetObserver, tasks: Tasks, clock: Callable[[], float]
@@ -59,71 +67,135 @@ class Fleet:
         self._members: dict[str, _Member] = {}
         #: When those that left may be asked again, by address: a name costs nobody anything.
         self._soonest: dict[str, float] = {}
-        #: Connections that were cut off, and may still be on their way out.
-        self._former: dict[str, list[Transport]] = {}
-        # Threads are made when they are needed; a fleet of two has two.
-        self._pool = ThreadPoolExecutor(POLLS_AT_ONCE, thread_name_prefix="mi")
-        self._transports = Transports(self._pool)
-        self._slots = asyncio.Semaphore(POLLS_AT_ONCE)
+        #: Conversations that were cut off, and may still be on their way out.
+        self._leaving: dict[str, list[asyncio.Task[None]]] = {}
+        self._transports = Transports()
+        self._slots = asyncio.Semaphore(_polls_at_once())
 
-    def configure(self, sources: Sequence[Source]) -> None:
-        """Poll these, and no others. Who is configured as before is not disturbed."""
+    def configure(self, sources: Sequence[Source], listening: str = "") -> None:
+        """Poll these, and no others. Who is configured as before is not disturbed.
+
+        `listening` is the `host:port` at which sources reach our listener for events.
+        """
         wanted = {source.name: source for source in sources}
-        self._former = {
-            name: busy
-            for name, former in self._former.items()
-            if (busy := [transport for transport in former if transport.busy])
+        self._leaving = {
+            name: leaving
+            for name, tasks in self._leaving.items()
+            if (leaving := [task for task in tasks if not task.done()])
         }
         now = asyncio.get_running_loop().time()
         self._soonest = {mi: at for mi, at in self._soonest.items() if at > now}
         for name in [name for name in self._members if name not in wanted]:
-            self._cut_off(self._members.pop(name))
+            self._cut_off(self._members.pop(name), ends=True)
             self._observer.remove_source(name)
         changed = [
             (index, source)
             for index, source in enumerate(sources)
-            if source.name not in self._members or self._members[source.name].config != source
+            if self._is_new(source, _socket(source, listening))
         ]
         for order, (index, source) in enumerate(changed):
             before = self._members.get(source.name)
             delay = first_delay(order, source.poll_interval_seconds, len(changed))
             place = phase(index, source.poll_interval_seconds, len(sources))
-            self._members[source.name] = self._begin(source, place, delay, before)
+            socket = _socket(source, listening)
+            self._members[source.name] = self._begin(source, socket, place, delay, before)
+
+    def observe(self, outcome: Outcome) -> None:
+        """Have asked for what an outcome leaves in doubt (rule 8)."""
+        for key in outcome.doubtful:
+            member = self._members.get(key.source)
+            if member is not None:
+                member.conversation.doubt(key.group, key.identifier)
+
+    def subscriptions(self) -> dict[str, Subscribed]:
+        """Tell how our subscriptions stand, by source."""
+        return {
+            name: subscription.shown
+            for name, member in self._members.items()
+            if (subscription := member.conversation.subscription) is not None
+        }
 
     async def stop(self) -> None:
-        """Poll no more."""
-        await end(member.polling for member in self._members.values())
+        """Poll no more, and have the sources forget us as far as they answer in time."""
+        for member in self._members.values():
+            self._cut_off(member, ends=True)
         self._members.clear()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        leaving = [task for tasks in self._leaving.values() for task in tasks]
+        if leaving:
+            await asyncio.wait(leaving, timeout=END_SECONDS)
+            await end(leaving)
+        self._transports.close()
 
-    def _cut_off(self, member: _Member) -> None:
-        self._soonest[member.config.mi] = member.poller.soonest()
-        member.polling.cancel()
-        self._former.setdefault(member.config.name, []).append(member.transport)
+    def _is_new(self, source: Source, socket: str) -> bool:
+        member = self._members.get(source.name)
+        return member is None or (member.config, member.socket) != (source, socket)
 
-    def _begin(self, source: Source, place: float, delay: float, before: _Member | None) -> _Member:
+    def _cut_off(self, member: _Member, *, ends: bool) -> None:
+        """End a conversation; `ends` tells whether the subscription does, too."""
+        self._soonest[member.config.mi] = member.conversation.soonest()
+        member.talking.cancel()
+        leaving = asyncio.create_task(_leave(member, ends=ends))
+        self._leaving.setdefault(member.config.name, []).append(leaving)
+
+    def _begin(
+        self, source: Source, socket: str, place: float, delay: float, before: _Member | None
+    ) -> _Member:
         interval = source.poll_interval_seconds
         now = asyncio.get_running_loop().time()
         pace = Pace(interval, source.max_share, now + place, random.random)
         if before is not None:
-            self._cut_off(before)
+            same = (before.config.mi, before.socket) == (source.mi, socket)
+            self._cut_off(before, ends=not same)
         pace.soonest = self._soonest.pop(source.mi, 0.0)
-        auth = source.basic_auth
+        auth, tls = source.basic_auth, source.tls
         transport = self._transports.to(
             source.mi,
             timeout_seconds=source.timeout_seconds,
             basic_auth=(auth.username, auth.password.reveal()) if auth else None,
+            ca=tls.ca if tls else None,
         )
-        poller = Poller(
-            source.name, MiClient(transport), self._ingest, pace, self._observer, clock=self._clock
+        client = MiClient(transport)
+        loop = asyncio.get_running_loop()
+        conversation = Conversation(
+            Poller(source.name, client, self._ingest, clock=self._clock),
+            client,
+            self._ingest,
+            pace,
+            Doubts(source.max_share),
+            Subscription(source.name, socket, monotonic=loop.time, clock=self._clock)
+            if socket
+            else None,
+            self._observer,
+            clock=self._clock,
         )
         self._observer.add_source(source.name, interval)
         delay = max(delay, pace.soonest - now)
-        former = self._former.get(source.name, [])
-        polling = self._tasks.start(f"poll {source.name}", self._poll(poller, delay, former))
-        return _Member(source, transport, poller, polling)
+        leaving = tuple(self._leaving.get(source.name, ()))
+        talking = self._tasks.start(f"poll {source.name}", self._talk(conversation, delay, leaving))
+        return _Member(source, socket, conversation, talking)
 
-    async def _poll(self, poller: Poller, delay: float, former: Sequence[Transport]) -> None:
-        for transport in tuple(former):
-            await transport.gone()  # one connection per source, also over a reload
-        await poller.run(delay, self._slots)
+    async def _talk(
+        self, conversation: Conversation, delay: float, leaving: Collection[asyncio.Task[None]]
+    ) -> None:
+        if leaving:
+            await asyncio.wait(leaving)  # one connection per source, also over a reload
+        await conversation.run(delay, self._slots)
+
+
+async def _leave(member: _Member, *, ends: bool) -> None:
+    await asyncio.wait({member.talking})
+    if ends:
+        await member.conversation.end()
+
+
+def _socket(source: Source, listening: str) -> str:
+    """Give where a source is to send events, as OpenSIPS is told (rule 4)."""
+    if source.subscribe is not Subscribe.TCP or not listening:
+        return ""
+    return f"tcp:{listening}/{source.name}"
+
+
+def _polls_at_once() -> int:
+    """Leave half of the descriptors to others: each poll under way has one."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return POLLS_AT_ONCE if soft == resource.RLIM_INFINITY else min(POLLS_AT_ONCE, soft // 2)

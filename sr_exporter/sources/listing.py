@@ -1,68 +1,108 @@
 """What one poll asks of an OpenSIPS: statuses, reports, up time, and the version if it may be new.
 
 A poll is as good as its statuses. What else fails is a fault of a good poll: counted, shown as
-the last error, and asked for again next time.
+the last error, and asked for again next time. What does not come whole is asked in pieces (rule
+11, statuses.py and reports.py); the up time is then asked first and last, for pieces of two lives
+must not be mixed.
 """
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from sr_exporter.errors import MiError
+from sr_exporter.mi.client import Command
 from sr_exporter.model import PollFailure, Snapshot
+from sr_exporter.sources.ladder import Ladder
+from sr_exporter.sources.reports import ReportPieces
+from sr_exporter.sources.statuses import Pieces, StatusPieces
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from sr_exporter.mi.client import MiClient
-    from sr_exporter.wire import sr
 
 T = TypeVar("T")
 
 #: How many lesser faults of one poll are counted; a peer could make millions.
 FAULTS_PER_POLL = 1000
+#: How far the up time may stray before it is another life (rule 13).
+UPTIME_SLACK_SECONDS = 5.0
 
 
 class Listing:
-    """Asks one source for all it has, and remembers between polls what it need not ask again."""
+    """Asks one source for all it has, and remembers between polls what it need not ask again.
 
-    def __init__(self, source: str, client: MiClient, *, clock: Callable[[], float]) -> None:
+    `clock` gives Unix seconds; `monotonic` measures how long asking takes.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        client: MiClient,
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._source = source
         self._client = client
         self._clock = clock
+        self._ladder = Ladder(client, self._uptime, monotonic)
+        self._statuses = StatusPieces(client, self._ladder)
+        self._reports = ReportPieces(client, self._ladder)
         self._version_known = False
-        self._uptime: float | None = None
+        self._life = _Life()
+        #: The last poll ended in silence: whether the peer is there is asked first.
+        self._silent = False
 
-    async def snapshot(self, as_of: int, groups: Collection[str]) -> Snapshot:  # noqa: ARG002
+    async def snapshot(self, as_of: int, groups: Collection[str]) -> Snapshot:
         """Ask; `as_of` is the state's revision, and `groups` those that are held of the source.
 
         Raises:
             MiError: the statuses could not be had.
         """
         try:
-            return await self._ask(as_of, self._clock())
-        except MiError:
+            snapshot = await self._ask(as_of, self._clock(), groups)
+        except MiError as error:
             self._version_known = False
+            self._silent = error.reason is PollFailure.TIMEOUT
             raise
+        self._silent = False
+        self._ladder.refusals.worked()
+        return snapshot
 
-    async def _ask(self, as_of: int, requested_at: float) -> Snapshot:
-        statuses = await self._client.statuses()
-        faults = [(PollFailure.MALFORMED, fault) for fault in statuses.faults]
-        reports = await self._reports(faults)
+    async def _ask(self, as_of: int, requested_at: float, groups: Collection[str]) -> Snapshot:
+        if self._ladder.refusals.stale:
+            self._ladder.forget()
+        if self._silent or self._ladder.refusals.of(Command.LIST_STATUS):
+            await self._uptime()
+        whole = await self._ladder.whole(self._client.statuses, Command.LIST_STATUS)
+        lives = self._life.number
+        listed = await self._statuses.ask(groups) if whole is None else Pieces.of(whole)
+        rings = await self._reports.ask(listed.statuses)
+        reports, faults = rings.all, [*listed.faults, *rings.faults]
         uptime_asked_at = self._clock()
-        uptime = await self._ask_uptime(faults)
-        version = None
-        if not self._version_known and _worth_asking(faults):
+        uptime = version = None
+        if not rings.gone:
+            uptime = await _tolerate(self._uptime(), faults)
+        if self._life.number != lives:
+            if whole is None:
+                self._ladder.forget()
+                raise MiError(PollFailure.CONNECT, "it restarted while it was asked")
+            reports = None if rings.in_pieces else reports
+        if not self._version_known and (uptime is not None or _is_there(faults[-1:])):
             version = await _tolerate(self._client.version(), faults)
             self._version_known = version is not None
         return Snapshot(
             source=self._source,
             as_of=as_of,
             requested_at=requested_at,
-            statuses=statuses.statuses,
-            partial_groups=statuses.partial_groups,
-            complete=statuses.complete,
-            reports=None if reports is None else reports.reports,
+            statuses=tuple(listed.statuses),
+            partial_groups=frozenset(listed.partial_groups),
+            complete=listed.complete,
+            reports=reports,
             uptime_seconds=uptime,
             uptime_asked_at=uptime_asked_at,
             version=version,
@@ -70,21 +110,36 @@ class Listing:
             faults=tuple(faults[:FAULTS_PER_POLL]),
         )
 
-    async def _reports(self, faults: list[tuple[PollFailure, str]]) -> sr.Reports | None:
-        reports = await _tolerate(self._client.reports(), faults)
-        if reports is not None:
-            faults += [(PollFailure.MALFORMED, fault) for fault in reports.faults]
-        return reports
-
-    async def _ask_uptime(self, faults: list[tuple[PollFailure, str]]) -> float | None:
-        """Ask for the up time; where it fell, the version may be another."""
-        if not _worth_asking(faults):
-            return None
-        uptime = await _tolerate(self._client.uptime_seconds(), faults)
-        if uptime is not None:
-            self._version_known &= self._uptime is not None and uptime >= self._uptime
-            self._uptime = uptime
+    async def _uptime(self) -> float:
+        """Ask for the up time; in another life all that was learned is to be learned anew."""
+        asked_at = self._clock()
+        uptime = await self._client.uptime_seconds()
+        if self._life.began_anew(uptime, asked_at):
+            self._version_known = False
+            self._ladder.forget()
         return uptime
+
+
+@dataclass(slots=True)
+class _Life:
+    """One life of the peer, from its start to its end."""
+
+    number: int = 0
+    _uptime: float = 0.0
+    _started: float | None = None
+
+    def began_anew(self, uptime: float, asked_at: float) -> bool:
+        """Whether the peer has restarted, as this up time tells (rule 13)."""
+        fell, self._uptime = uptime < self._uptime, uptime
+        started = asked_at - uptime
+        if self._started is None:
+            self._started = started
+            return False
+        if not fell and abs(started - self._started) <= UPTIME_SLACK_SECONDS:
+            return False
+        self._started = started
+        self.number += 1
+        return True
 
 
 async def _tolerate(asked: Awaitable[T], faults: list[tuple[PollFailure, str]]) -> T | None:
@@ -95,6 +150,6 @@ async def _tolerate(asked: Awaitable[T], faults: list[tuple[PollFailure, str]]) 
         return None
 
 
-def _worth_asking(faults: list[tuple[PollFailure, str]]) -> bool:
+def _is_there(faults: Sequence[tuple[PollFailure, str]]) -> bool:
     """Whether the peer still answers: what was heard must not wait for another time-out."""
     return not any(reason in (PollFailure.CONNECT, PollFailure.TIMEOUT) for reason, _ in faults)

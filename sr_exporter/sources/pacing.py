@@ -34,17 +34,34 @@ class Pace:
     failures: int = 0
     #: Before this no poll may begin, whatever asks for it: `max_share` is used up.
     soonest: float = 0.0
+    #: Until when the source's time pays for what was asked; None: nothing was.
+    _paid: float | None = None
+    #: What the next poll will take, as the last good one did.
+    _expected: float = 0.0
+
+    def took(self, began: float, ended: float) -> None:
+        """Charge what a request took; polls wait for it to be paid for."""
+        spent = ended - began
+        # Time in which nothing was asked pays for what is asked after it: this, or a poll.
+        saved = max(spent, self._expected) * (1 / self.max_share - 1)
+        paid = began if self._paid is None else max(self._paid, began - saved)
+        self._paid = paid + spent / self.max_share
+        # The next poll is paid for before it begins: that holds the share at its end, too.
+        ahead = self._paid + self._expected * (1 / self.max_share - 1)
+        self.soonest = max(ahead, began + spent / self.max_share)
 
     def next_poll(self, began: float, ended: float, *, good: bool) -> float:
         """Give when to poll after a poll that ran from `began` to `ended`."""
-        soonest = self.soonest = began + (ended - began) / self.max_share
         if good:
+            self._expected = ended - began
             self.failures = 0
-            return max(soonest, self._next_place(began))
+        self.took(began, ended)
+        if good:
+            return max(self.soonest, self._next_place(began))
         self.failures += 1
         longest = max(LONGEST_BACKOFF_SECONDS, self.interval_seconds)
         backoff = min(longest, self.interval_seconds * 2.0 ** min(self.failures - 1, 16))
-        return max(soonest, ended + backoff * (0.75 + 0.25 * self.random()))
+        return max(self.soonest, ended + backoff * (0.75 + 0.25 * self.random()))
 
     def _next_place(self, began: float) -> float:
         """Give the first place on the grid that is well after `began`."""

@@ -72,6 +72,9 @@ class PushRoutes:
             raise Refused(400, error.error, items=items) from None
         except NotKept as error:
             raise Refused(503, f"it cannot be kept now: {error}", _RETRY_AFTER) from None
+        for said in statements:
+            if said.way is not None:
+                self._metrics.events.event_accepted(said.source, said.way)
         return JSONResponse({"accepted": len(statements), "changed": changed})
 
     async def forget(self, request: Request) -> Response:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sr_exporter.web.push import PushRoutes
     from sr_exporter.web.reload import ReloadRoute
     from sr_exporter.web.scrape import ScrapeRoute
+    from sr_exporter.web.sources import SourcesRoute
 
 
 def application(
@@ -25,12 +26,14 @@ def application(
     page: PageRoutes,
     health: HealthRoutes,
     reload: ReloadRoute,
+    sources: SourcesRoute,
 ) -> Starlette:
     """Put the routes together."""
     served = Starlette(
         routes=[
             Route("/metrics", scrape.metrics),
             Route("/api/v1/push", push.push, methods=["POST"]),
+            Route("/api/v1/sources", sources.sources),
             Route("/api/v1/sources/{target:path}", push.forget, methods=["DELETE"]),
             Route("/-/healthy", health.healthy),
             Route("/-/ready", health.ready),

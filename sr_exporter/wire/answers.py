@@ -7,8 +7,9 @@ and shown as they were registered, the newest first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sr_exporter.model import INT32_MIN, MAIN, fold
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from sr_exporter.model import Report
     from sr_exporter.wire.calls import Call
+
+    Commands = Mapping[str, "Command"]
 
 
 # --- what is asked about ------------------------------------------------------------------
@@ -84,31 +87,35 @@ class SrView(Protocol):
 
 # --- answers ------------------------------------------------------------------------------
 
+_NONE: Commands = MappingProxyType({})
 
-def answer(body: bytes, node: SrView, now: float) -> bytes | None:
+
+def answer(body: bytes, node: SrView, now: float, others: Commands = _NONE) -> bytes | None:
     """Answer a request as the server that `node` shows; None for a notification.
 
-    `now` is what `uptime` shows. Raises UnprintableId where OpenSIPS has no answer to give.
+    `now` is what `uptime` shows; `others` are commands, by their full names, that are answered
+    besides those of Status/Report. Raises UnprintableId where OpenSIPS has no answer to give.
     """
     try:
         call = parse_call(body)
     except CallError as error:
         return encode_error(error, error.request_id)
-    return answer_call(call, node, now)
+    return answer_call(call, node, now, others)
 
 
-def answer_call(call: Call, node: SrView, now: float) -> bytes | None:
+def answer_call(call: Call, node: SrView, now: float, others: Commands = _NONE) -> bytes | None:
     """Answer a call; see `answer`."""
     try:
-        result = perform(call, node, now)
+        result = perform(call, node, now, others)
     except CallError as error:
         return None if call.notification else encode_error(error, call.id)
     return None if call.notification else encode_result(result, call.id)
 
 
-def perform(call: Call, node: SrView, now: float) -> Any:
+def perform(call: Call, node: SrView, now: float, others: Commands = _NONE) -> Any:
     """Carry out a call and give its result, ready for JSON. Raises CallError."""
-    command = COMMANDS.get(node.names.resolve(call.method))
+    name = node.names.resolve(call.method)
+    command = COMMANDS.get(name) or others.get(name)
     if command is None:
         raise _method_not_found()
     return command.run(Asked(node, now, bind(call, *command.forms)))
@@ -130,6 +137,8 @@ class Names:
     """
 
     which: tuple[str, ...]
+    #: Old names, and what each became, besides those that are answered here.
+    other_old_names: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def qualified(self) -> bool:
@@ -139,8 +148,8 @@ class Names:
         """Give the full name of a method, or raise CallError -32601 or -32001."""
         if method in self.which:
             return method
-        if self.qualified and method in OLD_NAMES:
-            return OLD_NAMES[method]
+        if self.qualified and (new := OLD_NAMES.get(method, self.other_old_names.get(method))):
+            return new
         meant = [name for name in self.which if name.partition(":")[2] == method]
         if not method or not meant:
             raise _method_not_found()

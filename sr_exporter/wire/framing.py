@@ -15,6 +15,21 @@ from sr_exporter.wire.text import Undecodable
 _STRUCTURE = re.compile(rb'["{}\[\]]')
 _IN_STRING = re.compile(rb'["\\]')
 _SPACE = b" \t\r\n"
+#: A whole object that holds objects of its own, and those none: as events are. Possessive, so that
+#: it costs no more than the bytes it passes over, whether it fits or not.
+_FLAT = rb'[^{}\[\]"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^{}\[\]"]*+)*+'
+_USUAL = re.compile(rb"\{%b(?:\{%b\}%b)*+\}" % (_FLAT, _FLAT, _FLAT), re.DOTALL)
+
+
+class Broken(Undecodable):
+    """The stream cannot be followed any more."""
+
+    def __init__(self, reason: str, whole: list[bytes], *, too_big: bool = False) -> None:
+        super().__init__(reason)
+        #: The objects of the same read that came before.
+        self.whole = whole
+        #: An object is longer than the limit; else what follows is no object.
+        self.too_big = too_big
 
 
 class Objects:
@@ -37,22 +52,29 @@ class Objects:
         """Take what was read; give the objects that are whole now.
 
         Raises:
-            Undecodable: what follows is no object, or an unfinished one is longer than the limit.
+            Broken: what follows is no object, or one is longer than the limit, finished or not.
         """
         self._taken += data
-        whole = []
-        while (end := self._next_end()) is not None:
-            whole.append(bytes(self._taken[:end]))
-            del self._taken[:end]
-            self._read = 0
+        whole: list[bytes] = []
+        try:
+            while (end := self._next_end()) is not None and end <= self._limit_bytes:
+                whole.append(bytes(self._taken[:end]))
+                del self._taken[:end]
+                self._read = 0
+        except Undecodable as error:
+            raise Broken(str(error), whole) from None
         if len(self._taken) > self._limit_bytes:
-            raise Undecodable(f"an object is longer than {self._limit_bytes} bytes")
+            reason = f"an object is longer than {self._limit_bytes} bytes"
+            raise Broken(reason, whole, too_big=True)
         return whole
 
     def _next_end(self) -> int | None:
         """Give where the object that is at the front ends; None: not yet."""
-        if self._depth == 0 and not self._begin():
-            return None
+        if self._depth == 0:
+            if not self._begin():
+                return None
+            if usual := _USUAL.match(self._taken):
+                return usual.end()
         while True:
             pattern = _IN_STRING if self._in_string else _STRUCTURE
             found = pattern.search(self._taken, self._read)

@@ -16,6 +16,8 @@ from sr_exporter.wire.text import Undecodable, convert, loads, text
 #: The longest body every OpenSIPS takes (httpd `receive_buf_size`).
 MAX_REQUEST_BYTES = 1024
 METHOD_NOT_FOUND = -32601
+#: The code of "Group not found", "Identity not found" and "Identifier not found".
+NOT_FOUND = 404
 _INT32_MAX = 2**31 - 1
 
 
@@ -47,8 +49,10 @@ class _Reply(msgspec.Struct):
 _decode_reply = msgspec.json.Decoder(_Reply).decode
 
 
-def request(method: str, params: list[str] | None = None, *, request_id: int = 1) -> bytes:
-    """Write one request.
+def request(
+    method: str, params: list[str] | dict[str, str] | None = None, *, request_id: int = 1
+) -> bytes:
+    """Write one request, with its parameters in their order or by name.
 
     Raises:
         RequestTooBig: it is longer than OpenSIPS takes.

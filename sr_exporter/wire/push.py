@@ -24,6 +24,7 @@ from sr_exporter.model import (
     Origin,
     Report,
     Statement,
+    Way,
 )
 from sr_exporter.wire.events import EventParams
 from sr_exporter.wire.text import Undecodable, convert, loads, log, name, text
@@ -149,7 +150,7 @@ def _statement(item: Any, source: str) -> Statement:
     if not isinstance(item, dict):
         raise TypeError(f"an object is expected, not {_kind(item)}")
     if "jsonrpc" in item or "method" in item:
-        return convert(item, _Event).params.statement(source)
+        return convert(item, _Event).params.statement(source, Way.HTTP)
     said = convert(item, _Item)
     status = None if isinstance(said.status, msgspec.UnsetType) else said.status
     if status is None:
@@ -168,6 +169,7 @@ def _statement(item: Any, source: str) -> Statement:
         at=said.at,
         old_status=said.old_status,
         origin=Origin.PUSH if said.old_status is None else Origin.EVENT,
+        way=None if said.old_status is None else Way.HTTP,
     )
 
 

@@ -24,7 +24,7 @@ from sr_exporter.model import (
 from sr_exporter.wire.text import Undecodable, convert, loads, log, name, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 
@@ -129,6 +129,24 @@ def statuses(result: bytes) -> Statuses:
     return Statuses(listed, frozenset(), complete=True, faults=())
 
 
+def group_statuses(result: bytes, group: str) -> Statuses:
+    """Read the result of `sr_list_status` for this group: its identifiers.
+
+    Raises:
+        Undecodable: it is no list at all.
+    """
+    items = _strict(result, list[_Identifier])
+    faults = _Faults()
+    partial: frozenset[str] = frozenset()
+    if items is None:
+        read = [_convert(item, _Identifier, faults.add) for item in _list(result)]
+        items = [item for item in read if item is not None]
+    if faults.found:
+        partial = frozenset({fold(group)})
+    listed = tuple(_listed(group, item) for item in items)
+    return Statuses(listed, partial, complete=True, faults=tuple(faults.found))
+
+
 def _statuses_item_by_item(document: list[Any]) -> Statuses:
     listed: list[ListedStatus] = []
     partial: set[str] = set()
@@ -156,26 +174,61 @@ def reports(result: bytes) -> Reports:
     """
     groups = _strict(result, list[_ReportGroup])
     if groups is not None:
-        return Reports(
-            tuple(
-                ListedReports(name(group.name), name(item.name), _ring(item.reports))
-                for group in groups
-                for item in group.identifiers
-            ),
-            faults=(),
-        )
-    listed: list[ListedReports] = []
+        listed = (item for group in groups for item in _rings(group.name, group.identifiers))
+        return Reports(tuple(listed), faults=())
+    found: list[ListedReports] = []
     faults = _Faults()
     for entry in _list(result):
         group = _convert(entry, _Named, faults.add)
-        for item in group.identifiers if group else ():
-            identifier = _convert(item, _NamedReports, faults.add)
-            if group is None or identifier is None:
-                continue
-            good = [_convert(report, _Report, faults.add) for report in identifier.reports]
-            ring = _ring([report for report in good if report is not None])
-            listed.append(ListedReports(name(group.name), name(identifier.name), ring))
-    return Reports(tuple(listed), tuple(faults.found))
+        if group is not None:
+            found += _rings_item_by_item(group.name, group.identifiers, faults)
+    return Reports(tuple(found), tuple(faults.found))
+
+
+def group_reports(result: bytes, group: str) -> Reports:
+    """Read the result of `sr_list_reports` for this group: its identifiers, each with its ring.
+
+    Raises:
+        Undecodable: it is no list at all.
+    """
+    items = _strict(result, list[_ReportIdentifier])
+    if items is not None:
+        return Reports(tuple(_rings(group, items)), faults=())
+    faults = _Faults()
+    listed = tuple(_rings_item_by_item(group, _list(result), faults))
+    return Reports(listed, tuple(faults.found))
+
+
+def identifier_reports(result: bytes, group: str, identifier: str) -> Reports:
+    """Read the result of `sr_list_reports` for this identifier of this group: its ring.
+
+    Raises:
+        Undecodable: it is no list at all.
+    """
+    ring = _strict(result, list[_Report])
+    faults = _Faults()
+    if ring is None:
+        ring = _reports_item_by_item(_list(result), faults)
+    listed = ListedReports(name(group), name(identifier), _ring(ring))
+    return Reports((listed,), tuple(faults.found))
+
+
+def _rings(group: str, items: list[_ReportIdentifier]) -> Iterator[ListedReports]:
+    for item in items:
+        yield ListedReports(name(group), name(item.name), _ring(item.reports))
+
+
+def _rings_item_by_item(group: str, items: list[Any], faults: _Faults) -> Iterator[ListedReports]:
+    for item in items:
+        identifier = _convert(item, _NamedReports, faults.add)
+        if identifier is not None:
+            ring = _ring(_reports_item_by_item(identifier.reports, faults))
+            yield ListedReports(name(group), name(identifier.name), ring)
+
+
+def _reports_item_by_item(items: list[Any], faults: _Faults) -> list[_Report]:
+    read = [_convert(item, _Report, faults.add) for item in items]
+    return [report for report in read if report is not None]
 
 
 def identifiers(result: bytes) -> Identifiers:
@@ -279,7 +332,7 @@ def _tolerant(result: bytes, wanted: Any) -> Any:
 def _list(result: bytes) -> list[Any]:
     document = loads(result)
     if not isinstance(document, list):
-        raise Undecodable(f"a list of groups was expected, not {type(document).__name__}")
+        raise Undecodable(f"a list was expected, not {type(document).__name__}")
     return document
 
 

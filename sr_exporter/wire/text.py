@@ -20,6 +20,7 @@ import msgspec
 T = TypeVar("T")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED = re.compile(r"\\x[89a-f][0-9a-f]|\\ud[89a-f][0-9a-f]{2}")
 
 
 class Undecodable(ValueError):  # noqa: N818 - named for what befell the caller
@@ -65,6 +66,11 @@ def name(said: str) -> str:
     if said.isascii() or not _SURROGATE.search(said):
         return said
     return _SURROGATE.sub(_escaped, said)
+
+
+def may_be_escaped(said: str) -> bool:
+    """Whether a name may hold what `name` wrote for it: by that, nobody knows it."""
+    return _ESCAPED.search(said) is not None
 
 
 def text(said: str) -> str:

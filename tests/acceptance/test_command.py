@@ -69,6 +69,7 @@ def test_the_demo_shows_several_sources_within_5_s_and_keeps_changing(figure):
         assert demo.wait() == 0
         assert demo.output[-1] == "stopped"
         assert "Traceback" not in demo.said
+        assert "HARM" not in demo.said, "a server was sent what no OpenSIPS should be"
 
 
 def test_a_taken_port_is_said(tmp_path):

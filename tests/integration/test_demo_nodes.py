@@ -6,14 +6,17 @@ import asyncio
 import subprocess
 import sys
 import time
-import urllib.error
 from pathlib import Path
 
 import pytest
 
+from sr_exporter.errors import MiError
 from sr_exporter.simulator.demo import DemoNodes, start_demo_nodes
 from sr_exporter.simulator.scenario import CAST, LINES, OPENING_SECONDS
-from tests.recorded_mi import ask
+from sr_exporter.wire.events import EVENT, event
+from tests.harness import eventually
+from tests.listeners import Stream
+from tests.mi_asking import ask
 
 
 class Clock:
@@ -46,8 +49,42 @@ def test_the_demo_serves_its_nodes():
     sources = asyncio.run(run())
     assert [name for name, _ in sources] == ["sip-1", "sip-2", "edge-1", "reg-1"]
     for _, url in sources:
-        with pytest.raises(urllib.error.URLError, match="refused"):
+        with pytest.raises(MiError, match="refused"):
             ask(url, "version")
+
+
+def test_the_demo_sends_events_to_who_subscribed():
+    """Until a node restarts; nothing that it was sent would have hurt a real one."""
+
+    async def run(listener: Stream) -> None:
+        clock = Clock()
+        async with DemoNodes(clock=clock, only="sip-1") as nodes:
+            [(_, url)] = nodes.sources
+            subscription = ("event_subscribe", EVENT, f"{listener.address}/sip-1")
+            assert await asyncio.to_thread(ask, url, *subscription) == "OK"
+            clock.now = OPENING_SECONDS
+            await nodes.catch_up()
+            await asyncio.to_thread(eventually, listener.objects)
+            said = event(listener.objects()[0])
+            assert said.method == "sip-1"
+            assert said.params.old_status != said.params.status
+            assert nodes.violations == []
+
+    with Stream() as listener:
+        asyncio.run(run(listener))
+
+
+@pytest.mark.harmful
+def test_the_demo_tells_of_what_would_have_hurt_a_server():
+    """By the name of the node, for the demo to say."""
+
+    async def run() -> None:
+        async with DemoNodes(clock=Clock(), only="sip-1") as nodes:
+            [(_, url)] = nodes.sources
+            await asyncio.to_thread(ask, url, "which")
+            assert nodes.violations == ["sip-1: which was asked"]
+
+    asyncio.run(run())
 
 
 def test_the_demo_tells_its_story():
@@ -75,7 +112,7 @@ def test_the_demo_refuses_connections_while_a_node_is_down():
             clock.now = OPENING_SECONDS + 35
             await nodes.catch_up()
             assert told[-1].line.startswith("goes down")
-            with pytest.raises(urllib.error.URLError, match="refused"):
+            with pytest.raises(MiError, match="refused"):
                 await asyncio.to_thread(ask, url, "uptime")
             clock.now = OPENING_SECONDS + 38
             await nodes.catch_up()

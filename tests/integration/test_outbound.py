@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 import urllib3.util.connection
 
-from sr_exporter.errors import MiError
-from sr_exporter.mi.http import HttpTransport
-from sr_exporter.model import PollFailure
 from sr_exporter.outbound import Answer, Failure, Outbound, OutboundError, Post
 from tests.harness import eventually
-from tests.recorded_mi import RECORDINGS, TIMEOUT, Exchange
+from tests.peer import OK, Peer, closes, many_peers, resets, says, says_and_closes, trickles
+from tests.recorded_mi import RECORDINGS, TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,132 +24,11 @@ SECRET = "s3cret-path"
 #: Long enough that an answer judged at once cannot be taken for one judged at the deadline.
 LONG = 20.0
 SHORT = 0.5
-OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\nfine"
-
-
-class Peer:
-    """Listens, and hands each connection to a script on a thread of its own."""
-
-    def __init__(self, script: Callable[[Peer, socket.socket], None]) -> None:
-        self._script = script
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.requests: list[bytes] = []
-        self.connections = 0
-        #: Set once the script has answered all it wants to.
-        self.answered = threading.Event()
-        #: Set once our side has closed the connection.
-        self.hung_up = threading.Event()
-        self.over = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        threads = []
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                self.connections += 1
-                threads.append(threading.Thread(target=self._talk, args=[connection]))
-                threads[-1].start()
-        for thread in threads:
-            thread.join()
-
-    def _talk(self, connection: socket.socket) -> None:
-        connection.settimeout(30)
-        with connection, contextlib.suppress(OSError):
-            self._script(self, connection)
-            self.answered.set()
-
-    def close(self) -> None:
-        self.over.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-
-    # --- what scripts do -------------------------------------------------------------------
-
-    def read_request(self, connection: socket.socket) -> bytes:
-        data = b""
-        while b"\r\n\r\n" not in data:
-            data += self._more(connection)
-        head, _, body = data.partition(b"\r\n\r\n")
-        (length,) = (
-            int(line.partition(b":")[2])
-            for line in head.split(b"\r\n")
-            if line.lower().startswith(b"content-length:")
-        )
-        while len(body) < length:
-            body += self._more(connection)
-        self.requests.append(head + b"\r\n\r\n" + body)
-        return self.requests[-1]
-
-    def _more(self, connection: socket.socket) -> bytes:
-        received = connection.recv(65536)
-        if not received:
-            raise ConnectionError("closed before the request's end")
-        return received
-
-    def wait_for_hang_up(self, connection: socket.socket) -> None:
-        with contextlib.suppress(ConnectionError):
-            while connection.recv(65536):
-                pass
-        self.hung_up.set()
-
-
-def says(*parts: bytes) -> Callable[[Peer, socket.socket], None]:
-    """Answer every request of a connection with these bytes, then wait for the hang-up."""
-
-    def script(peer: Peer, connection: socket.socket) -> None:
-        peer.read_request(connection)
-        for part in parts:
-            connection.sendall(part)
-        peer.answered.set()
-        peer.wait_for_hang_up(connection)
-
-    return script
-
-
-def trickles(start: bytes, drop: bytes) -> Callable[[Peer, socket.socket], None]:
-    """Answer with a start, then with a drop again and again."""
-
-    def script(peer: Peer, connection: socket.socket) -> None:
-        peer.read_request(connection)
-        try:
-            connection.sendall(start)
-            while not peer.over.wait(0.02):
-                connection.sendall(drop)
-        except ConnectionError:
-            peer.hung_up.set()
-            raise
-
-    return script
-
-
-def says_and_closes(answer: bytes) -> Callable[[Peer, socket.socket], None]:
-    def script(peer: Peer, connection: socket.socket) -> None:
-        peer.read_request(connection)
-        connection.sendall(answer)
-
-    return script
-
-
-def resets(peer: Peer, connection: socket.socket) -> None:
-    peer.read_request(connection)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @pytest.fixture
 def peers() -> Iterator[Callable[..., Peer]]:
-    """Make peers that are gone after the test."""
-    with contextlib.ExitStack() as stack:
-
-        def make(script: Callable[[Peer, socket.socket], None]) -> Peer:
-            peer = Peer(script)
-            stack.callback(peer.close)
-            return peer
-
+    with many_peers() as make:
         yield make
 
 
@@ -313,10 +188,6 @@ def test_a_trickling_peer_is_left_at_the_deadline(peers, pool, start, drop):
     assert thread_is_free(pool)
 
 
-def closes(peer: Peer, connection: socket.socket) -> None:
-    peer.read_request(connection)
-
-
 @pytest.mark.parametrize(
     ("script", "failure", "message"),
     [
@@ -442,14 +313,6 @@ def test_the_environment_is_ignored(peers, pool, monkeypatch, tmp_path):
     assert b"authorization" not in peer.requests[0].lower()
 
 
-def test_basic_authentication_is_sent_at_once(peers, pool):
-    """User and password go out with the request, not after a 401."""
-    peer = peers(says(OK))
-    post = Post(f"http://127.0.0.1:{peer.port}/", b"", LONG, 10, {}, basic_auth=("u", "p"))
-    posted(pool, post)
-    assert b"Authorization: Basic dTpw\r\n" in peer.requests[0]
-
-
 def test_one_request_is_in_flight(peers, pool):
     """A second request is refused while one is under way; after it all is as before."""
     release = threading.Event()
@@ -542,60 +405,6 @@ def test_every_answer_after_a_failure_is_heard(peers, pool):
         outbound.hang_up()
 
     asyncio.run(run())
-
-
-# --- MI over HTTP ----------------------------------------------------------------------------
-
-
-def asked(pool: ThreadPoolExecutor, peer: Peer, *, timeout: float = LONG) -> bytes:
-    async def run() -> bytes:
-        transport = HttpTransport(
-            f"http://127.0.0.1:{peer.port}/{SECRET}", pool, timeout_seconds=timeout
-        )
-        try:
-            return await transport.ask(b"{}")
-        finally:
-            transport.rest()
-
-    return asyncio.run(run())
-
-
-def test_mi_gives_the_body_of_a_recorded_answer(peers, pool):
-    """The bytes of an answer are passed on as they are."""
-    exchange = Exchange("4.0", "status-noparams")
-    assert asked(pool, peers(says(exchange.answer))) == exchange.answer_body
-
-
-@pytest.mark.parametrize(
-    ("script", "reason"),
-    [
-        (says(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"), PollFailure.AUTH),
-        (says(b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n"), PollFailure.HTTP_STATUS),
-        (says(b"HTTP/1.1 202 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), PollFailure.HTTP_STATUS),
-        (says(b"HTTP/1.1 302 Go\r\nLocation: /\r\n\r\n"), PollFailure.HTTP_STATUS),
-        (closes, PollFailure.CONNECT),
-        (resets, PollFailure.CONNECT),
-        (says_and_closes(OK[:-1]), PollFailure.MALFORMED),
-        (says_and_closes(b"400 Parse_error"), PollFailure.MALFORMED),
-        (says(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"), PollFailure.TIMEOUT),
-        (says(), PollFailure.TIMEOUT),
-    ],
-)
-def test_mi_failures_have_the_reasons_of_their_counter(peers, pool, script, reason):
-    """Each way in which a server fails to answer is counted under its own reason."""
-    timeout = SHORT if reason is PollFailure.TIMEOUT else LONG
-    with pytest.raises(MiError) as caught:
-        asked(pool, peers(script), timeout=timeout)
-    assert caught.value.reason is reason
-    assert SECRET not in str(caught.value)
-
-
-def test_mi_answers_are_bounded(peers, pool, monkeypatch):
-    """A listing that does not end is given up at a limit."""
-    monkeypatch.setattr("sr_exporter.mi.http.LIMIT_BYTES", 1000)
-    with pytest.raises(MiError) as caught:
-        asked(pool, peers(trickles(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 600)))
-    assert caught.value.reason is PollFailure.TOO_BIG
 
 
 def test_cookies_are_not_sent_back(peers, pool):

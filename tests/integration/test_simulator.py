@@ -5,30 +5,34 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
-import urllib.error
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from sr_exporter.errors import MiError
 from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.node import SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_4_0
 from sr_exporter.simulator.replies import BasicAuth
-from sr_exporter.simulator.servers import MiThread
+from sr_exporter.simulator.servers import MiThread, cut_over, silent_over, unspoiled
+from tests.mi_asking import ask
 from tests.recorded_mi import (
     CLOSED,
     OTHER_METHODS,
     OTHER_SERVICES,
+    RECORDINGS,
     SECOND,
     SPLIT,
     TIMEOUT,
     Exchange,
-    ask,
     asked_at,
     exchanges,
     recorded_node,
     without_date,
 )
+
+#: Real servers' faults are only seen by who provokes them.
+pytestmark = pytest.mark.harmful
 
 #: How long nothing must come for an answer to count as hanging.
 SILENCE_SECONDS = 0.05
@@ -225,6 +229,43 @@ def test_answer_over_the_buffer_is_an_endless_500():
     asyncio.run(run())
 
 
+def test_what_is_sent_over_the_buffer_is_what_was_recorded():
+    """The listing of 30,000 registrants ended so, byte for byte."""
+    recorded = (RECORDINGS / "4.0" / "big" / "N30000-sr_list_status.res").read_bytes()
+
+    async def run() -> None:
+        httpd = MiHttpd(running_node(), buf_size=10)
+        async with httpd, connected(httpd) as client:
+            await client.send(post(CORE))
+            await client.receives(recorded.removesuffix(TIMEOUT))
+            await client.hangs()
+
+    assert recorded.endswith(TIMEOUT)
+    asyncio.run(run())
+
+
+def test_an_answer_can_be_cut_or_left_out():
+    """The connection of one that is left out stays open, and nothing more is answered on it."""
+
+    async def run() -> None:
+        httpd = MiHttpd(running_node(), spoil=cut_over(20))
+        async with httpd, connected(httpd) as client:
+            await client.send(post(CORE))
+            assert b"Content-Length: 20\r\n" in await client.head()
+            await client.receives(RUNNING[:20])
+            httpd.spoil = silent_over(20)
+            await client.send(post(CORE))
+            await client.hangs()
+            httpd.spoil = unspoiled
+            async with connected(httpd) as other:
+                await other.send(post(CORE))
+                assert (await other.head()).startswith(b"HTTP/1.1 200")
+                await other.receives(RUNNING)
+            await client.hangs()
+
+    asyncio.run(run())
+
+
 def test_a_hanging_answer_ends_when_somebody_else_comes():
     """The last chunk is sent when another connection reaches the server; keep-alive goes on."""
 
@@ -327,7 +368,7 @@ def test_a_server_in_a_thread_serves_blocking_clients():
         assert ask(server.url, "sr_get_status", "core")["Status"] == -2
         url = server.url
         server.refuse()
-        with pytest.raises(urllib.error.URLError, match="refused"):
+        with pytest.raises(MiError, match="refused"):
             ask(url, "version")
         server.listen()
         assert ask(url, "version") == {"Server": "OpenSIPS (4.0.1 (x86_64/linux))"}

@@ -19,13 +19,18 @@ from sr_exporter.simulator.node import SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_3_6, OPENSIPS_4_0
 from sr_exporter.simulator.servers import (
     INTERNAL_ERROR,
+    MiServer,
     MiThread,
     cut_over,
     error_over,
     silent_over,
 )
 from tests.harness import eventually
-from tests.recorded_mi import TIMEOUT, Exchange, ask, asked_at, exchanges, recorded_node
+from tests.mi_asking import ask
+from tests.recorded_mi import TIMEOUT, Exchange, asked_at, exchanges, recorded_node
+
+#: Real servers' faults are only seen by who provokes them.
+pytestmark = pytest.mark.harmful
 
 #: How long nothing must come for a server to count as silent.
 SILENCE_SECONDS = 0.05
@@ -58,6 +63,12 @@ FATAL = {
 }
 
 recorded = functools.cache(recorded_node)
+
+
+@pytest.fixture(autouse=True)
+def _many_clients(monkeypatch):
+    """Here a server has several clients, who do not wait for each other's answers."""
+    monkeypatch.setattr(MiServer, "one_client", False)
 
 
 def running_node(release=OPENSIPS_4_0) -> SimulatedNode:

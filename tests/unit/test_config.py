@@ -19,12 +19,16 @@ from sr_exporter.config import (
     AlertRule,
     BasicAuth,
     Config,
+    Endpoint,
+    Events,
     Limits,
     Secret,
     SecretUrl,
     Send,
     Source,
     Storage,
+    Subscribe,
+    Tls,
     Token,
     Webhook,
     load,
@@ -40,6 +44,19 @@ ETC = Path("/etc/sr")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 HOOK = "https://hooks.example/services/T0/hunter2?key=hunter2"
 
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBkzCCATmgAwIBAgIUWtFA9MNsDHFlFdKj4SLB+1szCd4wCgYIKoZIzj0EAwIw
+HjEcMBoGA1UEAwwTc3ItZXhwb3J0ZXIgdGVzdCBDQTAgFw0yNjExMjMwMzU1NDha
+GA8yMTI2MTAzMDAzNTU0OFowHjEcMBoGA1UEAwwTc3ItZXhwb3J0ZXIgdGVzdCBD
+QTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABLuUbLjodVGE8XQ3ZAXj2lUNR+Py
+ErPXUvgf+2FBgSGZyME8zI92XgD19e5Qf/Pt9fohPv2LT0DNlf6PeC95sPyjUzBR
+MB0GA1UdDgQWBBSsWzipFOUM3saI6FgmymLoomxJ+zAfBgNVHSMEGDAWgBSsWzip
+FOUM3saI6FgmymLoomxJ+zAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0gA
+MEUCIHQehXUbsy6bcTZRFTxQwIS9IOwNdrFksGpw68WKm4HzAiEA4eqKHY2R9EUc
+Kns5g23WnM/8X5MVQkk0Kk+FOuGgMjE=
+-----END CERTIFICATE-----"""
+
 #: Every secret holds this word.
 FILES = {
     ETC / "mi.password": " hunter2 \n",
@@ -54,6 +71,7 @@ FILES = {
     ETC / "user.url": "https://hunter2:hunter2@hooks.example/\n",
     ETC / "sources.d/a.yml": "- {name: a, mi: http://10.0.0.1:8888/mi}\n",
     ETC / "sources.d/b.yml": "- {name: b, mi: http://10.0.0.2:8888/mi}\n",
+    ETC / "ca.pem": f"# Főtanúsítvány\n{CERTIFICATE}\n",
     ETC / "nothing.yml": "# nothing\n",
     ETC / "mapping.yml": "name: a\n",
     ETC / "syntax.yml": "- {\n",
@@ -71,10 +89,16 @@ FULL: dict[str, Any] = {
             "stale_after": "0s",
             "max_share": 1,
             "basic_auth": {"username": "u", "password_file": "mi.password"},
+            "events": {"subscribe": "tcp"},
         },
-        {"name": "SIP-1", "mi": "https://[2001:db8::1]/mi"},
+        {"name": "SIP-1", "mi": "https://[2001:db8::1]/mi", "tls": {"ca_file": "ca.pem"}},
     ],
     "sources_files": ["sources.d/*.yml"],
+    "events": {
+        "stream": {"listen": "0.0.0.0:9798", "advertise": "10.0.0.9:9798"},
+        "datagram": {"listen": ":9799", "unix": {"/run/sr/sip-2.sock": "sip-2"}},
+        "peers": {"10.0.0.6": "sip-2", "::ffff:10.0.0.7": "sip-3"},
+    },
     "push": {
         "tokens": [
             {"token_file": "push.token", "sources": ["sbc-*"], "groups": ["dispatcher"]},
@@ -168,10 +192,18 @@ def test_reads_every_key() -> None:
                 stale_after_seconds=0.0,
                 max_share=1.0,
                 basic_auth=BasicAuth("u", Secret("hunter2")),
+                subscribe=Subscribe.TCP,
             ),
-            Source(name="SIP-1", mi="https://[2001:db8::1]/mi", **base),
+            Source(name="SIP-1", mi="https://[2001:db8::1]/mi", tls=Tls(CERTIFICATE), **base),
             Source(name="a", mi="http://10.0.0.1:8888/mi", **base),
             Source(name="b", mi="http://10.0.0.2:8888/mi", **base),
+        ),
+        events=Events(
+            stream=Endpoint("0.0.0.0", 9798),
+            advertise=Endpoint("10.0.0.9", 9798),
+            datagram=Endpoint("", 9799),
+            unix=(("/run/sr/sip-2.sock", "sip-2"),),
+            peers=(("10.0.0.6", "sip-2"), ("10.0.0.7", "sip-3")),
         ),
         tokens=(
             Token(hashlib.sha256(b"hunter2-token").digest(), ("sbc-*",), ("dispatcher",)),
@@ -942,20 +974,20 @@ def test_all_faults_at_once() -> None:
         storage: {retention: forever}
         limits: {identifiers: -1}
         alerts: {report_rules: [], rules: [{for: 1y, labels: {"1": x}}, {silence: 0}, {}]}
-        events: {}
+        events: {datagram: {listen: x}}
     """) == [
-        "events: is not built yet",
         "defaults.nope: unknown key",
         "defaults.timeout: must be 100ms to 5m",
         "sources_files[0]: nope.yml cannot be read: No such file or directory",
         "sources[0].name: push is reserved",
         "sources[0].max_share: must be a number, not a string",
         "sources[0].mi: must have a port: mi_datagram has no usual one",
-        "sources[1].events: is not built yet",
         f"sources[1].mi: {NO_USER}",
         f"sources[2].name: {TWICE}sources[1].name",
         "sources[2]: mi is required",
         f"sources.d/a.yml[0].name: {TWICE}sources[1].name",
+        "events.datagram.listen: must be host:port",
+        "sources[1].events.subscribe: needs events.stream: nothing is listened on",
         "push.tokens[0].token_file: nope cannot be read: No such file or directory",
         "alerts.report_rules: is not built yet",
         "alerts.rules[0].for: must be 0s to 1w",
@@ -1173,7 +1205,7 @@ def test_the_documented_defaults_are_the_defaults() -> None:
     """To write down a default changes nothing."""
     plain = {
         "defaults": {},
-        "sources": [{"name": "a", "mi": "http://h"}],
+        "sources": [{"name": "a", "mi": "http://h", "events": {}}],
         "push": {"tokens": [{"token_file": "push.token"}]},
         "alerts": {"rules": [{"severity": "critical"}]},
         "notifiers": [
@@ -1195,7 +1227,7 @@ def test_the_documented_defaults_are_the_defaults() -> None:
                     target = next(e for e in target if kind_of(name) in {"", *e})
             target[key] = yaml.safe_load(default.strip("`"))
             set_keys.add(name)
-    assert len(set_keys) == 16
+    assert len(set_keys) == 17
     assert parsed(yaml.safe_dump(changed)) == parsed(yaml.safe_dump(plain))
 
 
@@ -1213,6 +1245,14 @@ def test_the_documented_example_is_right() -> None:
         find_files=lambda *_: [],
     )
     assert [source.name for source in config.sources] == ["sip-1", "sip-2"]
+    assert config.events == Events(
+        stream=Endpoint("0.0.0.0", 9798),
+        advertise=Endpoint("10.0.0.9", 9798),
+        datagram=Endpoint("127.0.0.1", 9799),
+        unix=(("/run/sr-exporter/sip-3.sock", "sip-3"),),
+        peers=(("10.0.0.6", "sip-2"),),
+    )
+    assert [source.subscribe for source in config.sources] == ["tcp", "none"]
     assert len(config.notifiers) == 2
     assert config.rules == (
         AlertRule(source="lab-*", silence=True),

@@ -22,22 +22,18 @@ class FakeTransport:
 
     def __init__(self, asked: list[FakeTransport]) -> None:
         self._asked = asked
-        self.busy = False
         self.let_go = asyncio.Event()
 
     async def ask(self, _: bytes) -> bytes:
-        self.busy = True
         self._asked.append(self)
-        await asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await self.let_go.wait()
         raise AssertionError
 
     def rest(self) -> None:
         """Keep what there is."""
-
-    async def gone(self) -> None:
-        if self.busy:
-            await self.let_go.wait()
-            self.busy = False
 
 
 class FakeTransports:
@@ -46,6 +42,10 @@ class FakeTransports:
 
     def to(self, *_: object, **__: object) -> FakeTransport:
         return FakeTransport(self.asked)
+
+    def close(self) -> None:
+        for transport in self.asked:
+            transport.let_go.set()
 
 
 class Nobody:
@@ -64,6 +64,7 @@ def run(act: Callable[[Fleet, FakeTransports], Awaitable[None]]) -> None:
         fleet = Fleet(nobody, nobody, tasks, lambda: 0.0)  # type: ignore[arg-type]
         transports = fleet._transports = FakeTransports()  # type: ignore[assignment]
         await act(fleet, transports)
+        transports.close()
         await fleet.stop()
         await tasks.stop()
 

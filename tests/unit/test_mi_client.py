@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sr_exporter.errors import MiError
+from sr_exporter.errors import MiError, NotFound
 from sr_exporter.mi.client import Command, MiClient
 from sr_exporter.model import ListedStatus, PollFailure
 from tests.recorded_mi import Exchange
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from sr_exporter.mi.transport import Transport
-
-OLD = [command.value[0] for command in Command]
-NEW = [command.value[1] for command in Command]
 
 #: Which recording answers which command.
 RECORDED = {
@@ -30,6 +27,9 @@ RECORDED = {
     "VERSION": "version",
     "UPTIME": "uptime",
 }
+LISTING = [Command[name] for name in RECORDED]
+OLD = [command.value[0] for command in LISTING]
+NEW = [command.value[1] for command in LISTING]
 
 
 class RecordedServer:
@@ -41,7 +41,7 @@ class RecordedServer:
         self._version = version
         self.known = {
             name: RECORDED[command.name]
-            for command in Command
+            for command in LISTING
             for name, has in zip(command.value, (old, new), strict=True)
             if has
         }
@@ -250,6 +250,60 @@ def test_errors_of_commands_are_rpc_errors(recording, message):
     assert error.reason is PollFailure.RPC_ERROR
     assert str(error) == f"sr_list_status: {message}"
     assert server.methods == ["sr_list_status"]
+
+
+@pytest.mark.parametrize("version", ["3.6", "4.0", "master"])
+def test_parts_are_asked_for_by_their_names(version):
+    """One group, and one identifier of it: as they were recorded, under the names asked for."""
+    server = RecordedServer(version)
+    recorded = {"status": "status-pos-group", "reports": "reports-pos-group"}
+    for command, name in recorded.items():
+        server.instead[f"sr_list_{command}"] = Exchange(version, name).answer_body
+    client = MiClient(a_transport(server))
+
+    async def run() -> None:
+        statuses = await client.group_statuses("G")
+        assert statuses.statuses
+        assert {status.group for status in statuses.statuses} == {"G"}
+        assert (statuses.complete, statuses.partial_groups) == (True, frozenset())
+        reports = await client.group_reports("G")
+        assert {ring.group for ring in reports.reports} == {"G"}
+        one = Exchange(version, "reports-pos-group-id").answer_body
+        server.instead["sr_list_reports"] = one
+        ((group, identifier, ring),) = (await client.identifier_reports("G", "I")).reports
+        assert (group, identifier, len(ring)) == ("G", "I", len(json.loads(one)["result"]))
+
+    asyncio.run(run())
+    assert [call["params"] for call in server.asked] == [["G"], ["G"], ["G", "I"]]
+
+
+@pytest.mark.parametrize(
+    ("recording", "call"),
+    [
+        ("get-unknown-group", lambda client: client.status("g", "i")),
+        ("get-unknown-id", lambda client: client.status("g", "i")),
+        ("status-unknown", lambda client: client.group_statuses("g")),
+        ("ids-unknown", lambda client: client.identifiers("g")),
+        ("reports-unknown-group", lambda client: client.group_reports("g")),
+        ("reports-unknown-id", lambda client: client.identifier_reports("g", "i")),
+    ],
+)
+def test_what_is_not_there_is_told_apart(recording, call):
+    """Of a name that nothing has, and only of that, the error says so."""
+    server = RecordedServer()
+    for method in OLD:
+        server.instead[method] = Exchange("4.0", recording).answer_body
+    error = error_of(call(MiClient(a_transport(server))))
+    assert isinstance(error, NotFound)
+    assert error.reason is PollFailure.RPC_ERROR
+    assert str(error).endswith("not found (404)")
+
+
+def test_other_errors_of_a_command_are_not_taken_for_that():
+    """A code of the protocol tells of the request, not of what is there."""
+    server = RecordedServer()
+    server.instead["sr_get_status"] = Exchange("4.0", "get-noparams").answer_body
+    assert not isinstance(error_of(MiClient(a_transport(server)).status("g", "i")), NotFound)
 
 
 @pytest.mark.parametrize("reason", PollFailure)

@@ -130,9 +130,24 @@ def test_the_share_outweighs_the_backoff():
 
 
 def test_a_huge_listing_is_asked_for_less_often():
-    """A listing that takes 0.6 s is asked for every 12 s at a share of 5 %."""
+    """One that takes 0.6 s is asked for every 12 s at a share of 5 %; the first counts double."""
     pace = Pace(1.0, 0.05, 0.0, lambda: 0.0)
-    assert pace.next_poll(100.0, 100.6, good=True) == pytest.approx(112.0)
+    assert pace.next_poll(100.0, 100.6, good=True) == pytest.approx(123.4)
+    assert pace.next_poll(123.4, 124.0, good=True) == pytest.approx(135.4)
+    assert pace.next_poll(135.4, 136.0, good=True) == pytest.approx(147.4)
+
+
+@given(shares, st.lists(st.tuples(st.floats(0.0, 9.0), st.floats(0.0, 50.0)), max_size=50))
+def test_what_is_asked_between_polls_is_paid_for_by_the_next(share, asked):
+    """Questions do not wait, and polls wait for them: both together keep the share."""
+    pace = Pace(10.0, share, 0.0, lambda: 0.0)
+    now = busy = 0.0
+    for took, later in asked:
+        pace.took(now, now + took)
+        busy += took
+        now += took + later
+    began = max(now, pace.soonest)
+    assert busy <= share * began * (1 + 1e-9) + 1e-6
 
 
 def test_one_good_poll_ends_the_backoff():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -20,10 +21,11 @@ from sr_exporter.model import (
     PolledSource,
     PollFailure,
     Report,
+    Snapshot,
     Statement,
 )
+from sr_exporter.sources.ladder import OF_SIZE
 from sr_exporter.sources.listing import FAULTS_PER_POLL
-from sr_exporter.sources.pacing import Pace
 from sr_exporter.sources.poll import Poller
 from sr_exporter.state import State
 from sr_exporter.store.contract import Kept, StoreFigures
@@ -82,20 +84,6 @@ class NoPlans:
         pass
 
 
-class Observed:
-    """Implements `PollObserver`."""
-
-    def __init__(self) -> None:
-        self.durations: list[float] = []
-        self.intervals: list[float] = []
-
-    def polled(self, source: str, duration_seconds: float) -> None:
-        self.durations.append(duration_seconds)
-
-    def paced(self, source: str, interval_seconds: float) -> None:
-        self.intervals.append(interval_seconds)
-
-
 class FakeClient:
     """Answers as `MiClient` does; what is in `failing` fails so instead."""
 
@@ -149,7 +137,6 @@ class Bench:
         self.client = FakeClient()
         self.state = State()
         self.store = MemoryStore()
-        self.observer = Observed()
         self.outcomes: list[Outcome] = []
         self.ingest = Ingest(self.state, self.store, NoPlans(), lambda: self.now)
         self.ingest.subscribe(self.outcomes.append)
@@ -160,8 +147,6 @@ class Bench:
             NAME,
             cast("MiClient", self.client),
             self.ingest,
-            Pace(10.0, 0.05, 0.0, lambda: 0.0),
-            self.observer,
             clock=lambda: self.now,
         )
 
@@ -169,7 +154,9 @@ class Bench:
         await self.ingest.observe(Configured((PolledSource(NAME, 60.0),)))
 
     async def poll(self) -> bool:
-        good = await self.poller.poll()
+        heard = await self.poller.ask()
+        await self.ingest.observe(heard)
+        good = isinstance(heard, Snapshot)
         self.now += 10.0
         self.client.uptime += 10.0
         return good
@@ -208,11 +195,11 @@ def test_a_good_poll_is_passed_on_whole():
     assert source.transport == "http"
     assert source.last_error is None
     assert b.client.asked == FIRST
-    assert b.client.rests == 1
     assert any(Key(NAME, "core", "main") in batch.keys for batch in b.store.batches)
 
 
-@pytest.mark.parametrize("reason", PollFailure)
+# Refused for what may be its size, a listing is asked in pieces: test_listing.py.
+@pytest.mark.parametrize("reason", sorted(set(PollFailure) - OF_SIZE))
 def test_a_poll_is_as_good_as_its_statuses(reason):
     """Without statuses the poll failed, by its reason, and nothing else is asked."""
 
@@ -225,7 +212,6 @@ def test_a_poll_is_as_good_as_its_statuses(reason):
     b = bench(script)
     source = b.state.sources[NAME]
     assert b.client.asked == ["statuses"]
-    assert b.client.rests == 2
     assert not source.up
     assert source.poll_failures_total == {reason: 1}
     assert source.last_error == "statuses failed"
@@ -233,9 +219,15 @@ def test_a_poll_is_as_good_as_its_statuses(reason):
     assert b.state.entry(Key(NAME, "core", "main")) is not None
 
 
-@pytest.mark.parametrize("what", ["reports", "uptime", "version"])
 @pytest.mark.parametrize(
-    "reason", [PollFailure.RPC_ERROR, PollFailure.HTTP_STATUS, PollFailure.MALFORMED]
+    ("what", "reason"),
+    [
+        ("reports", PollFailure.RPC_ERROR),
+        *product(
+            ("uptime", "version"),
+            (PollFailure.RPC_ERROR, PollFailure.HTTP_STATUS, PollFailure.MALFORMED),
+        ),
+    ],
 )
 def test_other_failures_are_faults_of_a_good_poll(what, reason):
     """What else fails is counted and shown, and everything after it still asked."""
@@ -253,10 +245,15 @@ def test_other_failures_are_faults_of_a_good_poll(what, reason):
     assert b.changes == [ChangeKind.APPEARED]
 
 
-@pytest.mark.parametrize("reason", [PollFailure.CONNECT, PollFailure.TIMEOUT])
 @pytest.mark.parametrize(
-    ("what", "asked"),
-    [("reports", ["statuses", "reports"]), ("uptime", LATER), ("version", FIRST)],
+    ("what", "asked", "reason"),
+    [
+        ("reports", ["statuses", "reports"], PollFailure.CONNECT),
+        ("uptime", LATER, PollFailure.CONNECT),
+        ("uptime", LATER, PollFailure.TIMEOUT),
+        ("version", FIRST, PollFailure.CONNECT),
+        ("version", FIRST, PollFailure.TIMEOUT),
+    ],
 )
 def test_a_peer_that_is_gone_is_asked_nothing_more(what, asked, reason):
     """After a time-out the statuses already heard do not wait for another one."""
@@ -276,7 +273,7 @@ def test_reports_that_fail_forget_no_reports():
 
     async def script(b: Bench) -> None:
         await b.poll()
-        b.client.failing["reports"] = PollFailure.HTTP_STATUS
+        b.client.failing["reports"] = PollFailure.RPC_ERROR
         await b.poll()
         del b.client.failing["reports"]
         b.client.rings = sr.Reports(
@@ -393,7 +390,7 @@ def test_up_time_in_whole_seconds_is_no_restart():
 
         b.client.before = slow
         for _ in range(100):
-            assert await b.poller.poll()
+            await b.ingest.observe(await b.poller.ask())
             starts.add(b.state.sources[NAME].start_time)
             b.now += 0.1
             truth += 0.1
@@ -434,7 +431,7 @@ def test_failures_are_logged_once_and_their_end_once():
         b.client.failing.clear()
         for _ in range(3):
             await b.poll()
-        b.client.failing["reports"] = PollFailure.HTTP_STATUS
+        b.client.failing["reports"] = PollFailure.RPC_ERROR
         for _ in range(3):
             await b.poll()
         b.client.failing.clear()
@@ -451,55 +448,3 @@ def test_failures_are_logged_once_and_their_end_once():
         ("info", "source answers again", NAME, None),
     ]
     assert lines[0]["reason"] == PollFailure.CONNECT
-
-
-def test_polling_goes_on_for_ever_and_is_seen():
-    """Good or not, each poll is followed by the next, and how it went is told."""
-
-    async def run() -> None:
-        b = Bench()
-        await b.configure()
-        enough = asyncio.Event()
-
-        def count(what: str) -> None:
-            if what == "statuses" and b.client.asked.count("statuses") == 5:
-                enough.set()
-
-        b.client.before = count
-        b.poller._pace = Pace(0.001, 1.0, 0.0, lambda: 0.0)
-        slots = asyncio.Semaphore(1)
-        polling = asyncio.create_task(b.poller.run(0.0, slots))
-        await enough.wait()
-        polling.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await polling
-        assert len(b.observer.durations) >= 4
-        assert len(b.observer.intervals) >= 4
-        assert min(b.observer.intervals) > 0
-        assert not slots.locked()
-        await b.ingest.settle()
-
-    asyncio.run(run())
-
-
-def test_no_more_polls_run_at_once_than_there_are_slots():
-    """While every slot is taken a source waits its turn."""
-
-    async def run() -> None:
-        b = Bench()
-        await b.configure()
-        slots = asyncio.Semaphore(1)
-        polled = asyncio.Event()
-        b.client.before = lambda _: polled.set()
-        async with slots:
-            polling = asyncio.create_task(b.poller.run(0.0, slots))
-            for _ in range(10):
-                await asyncio.sleep(0)  # let it come as far as it can
-            assert b.client.asked == []
-        await polled.wait()
-        polling.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await polling
-        await b.ingest.settle()
-
-    asyncio.run(run())

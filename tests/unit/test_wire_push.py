@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sr_exporter.errors import ItemFault, PushRefused
-from sr_exporter.model import OnExpiry, Origin, Report, Statement
+from sr_exporter.model import OnExpiry, Origin, Report, Statement, Way
 from sr_exporter.wire.push import statements
 from tests.recorded_mi import RECORDINGS
 
@@ -131,7 +131,7 @@ def test_a_body_that_is_none_has_no_items(body, error):
         ({"status": 1, "at": 1795377166.25}, {"status": 1, "at": 1795377166.25}),
         (
             {"status": 1, "old_status": -1},
-            {"status": 1, "old_status": -1, "origin": Origin.EVENT},
+            {"status": 1, "old_status": -1, "origin": Origin.EVENT, "way": Way.HTTP},
         ),
     ],
 )
@@ -334,6 +334,7 @@ def test_recorded_events_are_statements(path):
                 details=params.get("details"),
                 old_status=params["old_status"],
                 origin=Origin.EVENT,
+                way=Way.HTTP,
             )
         ]
 

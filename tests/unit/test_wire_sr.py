@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +28,9 @@ DECODERS: tuple[Callable[[bytes], object], ...] = (
     sr.version,
     sr.uptime,
     lambda result: sr.status(result, "group", "identifier"),
+    lambda result: sr.group_statuses(result, "group"),
+    lambda result: sr.group_reports(result, "group"),
+    lambda result: sr.identifier_reports(result, "group", "identifier"),
 )
 
 
@@ -50,7 +54,10 @@ def check_against(result: bytes, said: Any) -> str:
     if isinstance(said, dict):
         return _check_object(result, said)
     inner = [item for group in said if isinstance(group, dict) for item in _inner(group)]
-    if said and isinstance(said[0], dict) and "Group" in said[0]:
+    first = said[0] if said and isinstance(said[0], dict) else {}
+    if "Readiness" in first or "Reports" in first or "Timestamp" in first:
+        return _check_part(result, said)
+    if "Group" in first:
         expected = tuple((group["Group"], tuple(group["Identifiers"])) for group in said)
         assert sr.identifiers(result) == sr.Identifiers(expected)
         return "identifiers"
@@ -71,6 +78,24 @@ def check_against(result: bytes, said: Any) -> str:
         assert sr.reports(result) == sr.Reports(rings, faults=())
         return "reports"
     return "other"
+
+
+def _check_part(result: bytes, said: list[dict[str, Any]]) -> str:
+    """Compare what was listed of one group, or of one identifier."""
+    if "Readiness" in said[0]:
+        statuses = tuple(a_status("g", item["Name"], item) for item in said)
+        assert sr.group_statuses(result, "g") == sr.Statuses(
+            statuses, frozenset(), complete=True, faults=()
+        )
+        return "statuses of a group"
+    if "Reports" in said[0]:
+        rings = tuple(ListedReports("g", item["Name"], a_ring(item["Reports"])) for item in said)
+        assert sr.group_reports(result, "g") == sr.Reports(rings, faults=())
+        return "reports of a group"
+    assert sr.identifier_reports(result, "g", "i") == sr.Reports(
+        (ListedReports("g", "i", a_ring(said)),), faults=()
+    )
+    return "reports of an identifier"
 
 
 def _inner(group: dict[str, Any]) -> list[Any]:
@@ -132,7 +157,8 @@ def test_recorded_answers_are_of_every_kind():
     assert {kind: kinds.count(kind) > 2 for kind in set(kinds)} == dict.fromkeys(
         (
             "statuses", "reports", "identifiers", "status", "version", "uptime", "error",
-            "foreign id", "other",
+            "foreign id", "other", "statuses of a group", "reports of a group",
+            "reports of an identifier",
         ),
         True,
     )  # fmt: skip
@@ -289,8 +315,14 @@ def test_up_time_that_is_none_is_refused(said):
 
 @pytest.mark.parametrize("result", [b"{}", b"null", b"1", b'"x"', b"", b"[", b"\xff"])
 def test_no_list_at_all_is_refused(result):
-    """What is no list of groups is malformed, not a server without groups."""
-    for decoder in (sr.statuses, sr.reports):
+    """What is no list is malformed, not a server without groups or a group without anything."""
+    for decoder in (
+        sr.statuses,
+        sr.reports,
+        partial(sr.group_statuses, group="g"),
+        partial(sr.group_reports, group="g"),
+        partial(sr.identifier_reports, group="g", identifier="i"),
+    ):
         with pytest.raises(Undecodable):
             decoder(result)
 
@@ -300,6 +332,14 @@ def test_empty_list_is_a_server_without_groups():
     assert sr.statuses(b"[]") == sr.Statuses((), frozenset(), complete=True, faults=())
     assert sr.reports(b"[]") == sr.Reports((), ())
     assert sr.identifiers(b"[]") == sr.Identifiers(())
+
+
+def test_empty_list_of_a_part_is_a_part_without_anything():
+    """A group may have no identifiers, and an identifier an empty ring."""
+    assert sr.group_statuses(b"[]", "g") == sr.Statuses((), frozenset(), complete=True, faults=())
+    assert sr.group_reports(b"[]", "g") == sr.Reports((), ())
+    ring = ListedReports("g", "i", ())
+    assert sr.identifier_reports(b"[]", "g", "i") == sr.Reports((ring,), ())
 
 
 def test_group_without_a_name_makes_the_list_incomplete():
@@ -371,6 +411,17 @@ def test_one_bad_item_never_loses_the_others(groups):
     assert len(listed.faults) == sum(not good for _, items in groups for good, _ in items)
 
 
+@settings(max_examples=500)
+@given(names, st.lists(good_items.map(tagged(True)) | bad_items.map(tagged(False)), max_size=4))
+def test_one_bad_item_never_loses_the_others_of_its_group(group, items):
+    """A group that is asked for by its name is read as it is among the others."""
+    document = [item for _, item in items]
+    listed = sr.group_statuses(json.dumps(document).encode(), group)
+    whole = sr.statuses(json.dumps([{"Name": group, "Identifiers": document}]).encode())
+    assert listed == whole
+    assert len(listed.statuses) == sum(good for good, _ in items)
+
+
 good_reports = st.fixed_dictionaries(
     {"Timestamp": st.integers(0, 2**40), "Date": st.text(max_size=3), "Log": st.text(max_size=5)}
 )
@@ -400,6 +451,11 @@ def test_one_bad_report_never_loses_the_others(items):
         ListedReports("g", "j", ()),
     )
     assert len(listed.faults) == sum(not good for good, _ in items)
+    group = json.dumps(document[0]["Identifiers"]).encode()
+    assert sr.group_reports(group, "g") == listed
+    ring = json.dumps([item for _, item in items]).encode()
+    alone = sr.identifier_reports(ring, "g", "i")
+    assert alone == sr.Reports(listed.reports[:1], listed.faults)
 
 
 raw_names = st.binary(min_size=1, max_size=6).filter(
@@ -537,3 +593,6 @@ def test_a_listing_of_nothing_but_faults_is_given_up():
         sr.statuses(b"[" + b"{}," * 200_000 + b"{}]")
     with pytest.raises(Undecodable, match="more than 1000 items are wrong"):
         sr.reports(b"[" + b"{}," * 200_000 + b"{}]")
+    for decoder in (sr.group_statuses, sr.group_reports):
+        with pytest.raises(Undecodable, match="more than 1000 items are wrong"):
+            decoder(b"[" + b"{}," * 200_000 + b"{}]", "g")

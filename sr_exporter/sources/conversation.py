@@ -1,0 +1,176 @@
+"""All that is asked of one OpenSIPS, one thing after the other (rule 1).
+
+It is polled in its pace, our subscription is kept up, and keys in doubt are asked for in between.
+All of it together takes its share of the source's time, and no more (rule 3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from sr_exporter.errors import MiError
+from sr_exporter.model import Checked, PollFailed, PollFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sr_exporter.ingest import Ingest
+    from sr_exporter.mi.client import MiClient
+    from sr_exporter.sources.doubts import Doubts
+    from sr_exporter.sources.pacing import Pace
+    from sr_exporter.sources.poll import Poller
+    from sr_exporter.sources.subscription import Subscription
+
+log = structlog.get_logger(__name__)
+
+
+class PollObserver(Protocol):
+    """Sees how polling itself goes."""
+
+    def polled(self, source: str, duration_seconds: float) -> None:
+        """A poll took so long, good or not."""
+
+    def paced(self, source: str, interval_seconds: float) -> None:
+        """The next poll is so long after the last."""
+
+
+class Conversation:
+    """Talks to one source, in the running loop."""
+
+    def __init__(
+        self,
+        poller: Poller,
+        client: MiClient,
+        ingest: Ingest,
+        pace: Pace,
+        doubts: Doubts,
+        subscription: Subscription | None,
+        observer: PollObserver,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self.source = poller.source
+        self.subscription = subscription
+        self._poller = poller
+        self._client = client
+        self._ingest = ingest
+        self._pace = pace
+        self._doubts = doubts
+        self._observer = observer
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._next_poll = 0.0
+        self._woken = asyncio.Event()
+        #: When the request under way began; None while there is none.
+        self._began: float | None = None
+
+    def doubt(self, group: str, identifier: str) -> None:
+        """Ask for this key soon."""
+        self._doubts.add(group, identifier)
+        self._woken.set()
+
+    def soonest(self) -> float:
+        """Give the time of the loop before which its share leaves no room for another poll."""
+        if self._began is not None:  # it is about to be cut off; what it took counts
+            self._pace.took(self._began, self._loop.time())
+        return self._pace.soonest
+
+    async def run(self, first_delay_seconds: float, slots: asyncio.Semaphore) -> None:
+        """Talk for ever, as one of as many at once as there are slots."""
+        self._next_poll = self._loop.time() + first_delay_seconds
+        while True:
+            await self._until_due()
+            async with slots:
+                try:
+                    await self._turn()
+                finally:
+                    self._client.rest()
+
+    async def end(self) -> None:
+        """Have the source forget us. Only when `run` is over: it has one connection."""
+        if self.subscription is not None:
+            try:
+                await self.subscription.end(self._client)
+            finally:
+                self._client.rest()
+
+    async def _until_due(self) -> None:
+        while (wait := self._due() - self._loop.time()) > 0:
+            self._woken.clear()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._woken.wait()
+            except TimeoutError:
+                return
+
+    def _due(self) -> float:
+        dues = [self._next_poll]
+        if self._doubts.due is not None:
+            dues.append(self._doubts.due)
+        if self.subscription is not None and self.subscription.due is not None:
+            dues.append(self.subscription.due)
+        return min(dues)
+
+    async def _turn(self) -> None:
+        """Ask what is due."""
+        if self._is_due(self._next_poll):
+            await self._poll()
+        if self.subscription is not None and self._is_due(self.subscription.due):
+            await self._subscribe(self.subscription)
+        if self._is_due(self._doubts.due) and (key := self._doubts.take()):
+            await self._ask(*key)
+
+    def _is_due(self, at: float | None) -> bool:
+        return at is not None and at <= self._loop.time()
+
+    async def _poll(self) -> None:
+        began = self._began = self._loop.time()
+        self._doubts.poll_begins()
+        heard = await self._poller.ask()
+        ended = self._loop.time()
+        self._began = None
+        good = not isinstance(heard, PollFailed)
+        self._next_poll = self._pace.next_poll(began, ended, good=good)
+        self._observer.polled(self.source, ended - began)
+        self._observer.paced(self.source, self._next_poll - began)
+        await self._ingest.observe(heard)
+        if isinstance(heard, PollFailed):
+            self._doubts.give_up()
+            if self.subscription is not None:
+                self.subscription.not_polled(heard.reason)
+            return
+        self._doubts.poll_ended(heard.statuses)
+        if self.subscription is not None:
+            self.subscription.polled(self._ingest.start_time(self.source))
+
+    async def _subscribe(self, subscription: Subscription) -> None:
+        began = self._began = self._loop.time()
+        try:
+            await subscription.ask(self._client)
+        finally:
+            self._took(began)
+
+    async def _ask(self, group: str, identifier: str) -> None:
+        as_of, requested_at = self._ingest.revision, self._clock()
+        began = self._began = self._loop.time()
+        try:
+            status = await self._client.status(group, identifier)
+        except MiError as error:
+            log.debug("not asked", source=self.source, group=group, error=str(error))
+            if error.reason is not PollFailure.RPC_ERROR:
+                self._doubts.give_up()
+            return
+        finally:
+            self._doubts.asked(began, self._took(began))
+        await self._ingest.observe(Checked(self.source, as_of, requested_at, status))
+
+    def _took(self, began: float) -> float:
+        """Charge a request between polls; it puts the next poll off. Gives when it ended."""
+        ended = self._loop.time()
+        self._began = None
+        self._pace.took(began, ended)
+        self._next_poll = max(self._next_poll, self._pace.soonest)
+        return ended
