@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import TYPE_CHECKING
 
 from sr_exporter.app import App, Options
-from sr_exporter.config import Config, Source
+from sr_exporter.config import Config, Endpoint, Events, Source, Subscribe
 from sr_exporter.simulator.demo import DemoNodes
 from sr_exporter.simulator.scenario import narrative
 
 if TYPE_CHECKING:
     import asyncio
-    import socket
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -25,6 +25,13 @@ POLL_SECONDS = 1.0
 
 def _print(line: str) -> None:
     print(line, flush=True)  # noqa: T201 - a person reads along, through a pipe too
+
+
+def _free_port() -> int:
+    """Give a port of this machine that nobody has: a demo takes none that may be somebody's."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
 
 
 async def run(
@@ -63,11 +70,19 @@ async def run(
         say("")
 
     async with DemoNodes(tell=tell, clock=clock) as nodes:
+        events = Endpoint("127.0.0.1", _free_port())
         config = Config(
             sources=tuple(
-                Source(name, mi, poll_interval_seconds=POLL_SECONDS, timeout_seconds=2.0)
+                Source(
+                    name,
+                    mi,
+                    poll_interval_seconds=POLL_SECONDS,
+                    timeout_seconds=2.0,
+                    subscribe=Subscribe.TCP,
+                )
                 for name, mi in nodes.sources
-            )
+            ),
+            events=Events(stream=events, advertise=events),
         )
         options = Options(listen, storage_path, external_url, config)
         await App(options, clock, introduce).run(stop)
