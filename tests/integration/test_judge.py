@@ -17,13 +17,13 @@ import pytest
 
 from sr_exporter.simulator.datagram import MiDatagram
 from sr_exporter.simulator.fifo import MiFifo
-from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.node import SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_3_6
 from sr_exporter.simulator.servers import MiThread
 from tests.harness import eventually
 from tests.mi_asking import ask
 from tests.replay import ReplayMi
+from tests.simulated import KINDS, mi_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,21 +58,12 @@ def served(kind: str) -> Iterator[object]:
     node = SimulatedNode(OPENSIPS_3_6)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        match kind:
-            case "replay":
-                with ReplayMi("3.6") as mi:
-                    yield mi
-                return
-            case "http":
-                server = MiHttpd(node)
-            case "udp":
-                server = MiDatagram(node)
-            case "unix":
-                server = MiDatagram(node, folder / "mi")
-            case _:
-                server = MiFifo(node, folder / "mi", folder)
-        with MiThread(server):
-            yield server
+        if kind == "replay":
+            with ReplayMi("3.6") as mi:
+                yield mi
+            return
+        with MiThread(mi_server(kind, node, folder)) as running:
+            yield running.server
 
 
 @contextlib.contextmanager
@@ -143,14 +134,14 @@ def await_violation(server: object, violation: str) -> None:
     eventually(lambda: [one for one in server.violations if one.startswith(violation)])
 
 
-KINDS = ("http", "udp", "unix", "fifo", "replay")
+ALL_KINDS = (*KINDS, "replay")
 
 #: Each does harm to a server of its own, and waits until that has seen it.
 HARMS: dict[str, Callable[[], None]] = {
     f"{kind}: {name}": partial(send, kind, wire(kind, body), violation)
-    for kind in KINDS
+    for kind in ALL_KINDS
     for name, (body, violation) in BODIES.items()
-} | {f"{kind}: two at once": partial(send_two_at_once, kind) for kind in KINDS}
+} | {f"{kind}: two at once": partial(send_two_at_once, kind) for kind in ALL_KINDS}
 for _kind in ("http", "replay"):
     HARMS |= {
         f"{_kind}: GET": partial(send, _kind, b"GET /mi HTTP/1.1\r\n\r\n", "GET, and no POST"),
@@ -193,7 +184,7 @@ def test_each_harm_is_seen(harm):
     harm()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_a_good_client_is_blamed_for_nothing(kind):
     """One request after the other, each with a client of its own, as our transports do."""
     with served(kind) as server:
@@ -203,7 +194,7 @@ def test_a_good_client_is_blamed_for_nothing(kind):
 
 _TESTS = """
 import pytest
-from tests.integration.test_judge import HARMS, KINDS, ask, served
+from tests.integration.test_judge import HARMS, ALL_KINDS, ask, served
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
 def test_without_a_look(harm):
@@ -214,7 +205,7 @@ def test_without_a_look(harm):
 def test_on_purpose(harm):
     harm()
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_good(kind):
     with served(kind) as server:
         ask(server.url, "version")
@@ -246,5 +237,5 @@ def test_a_test_that_does_not_look_fails_all_the_same(tmp_path):
         r"^ERROR \S*::test_without_a_look\[(.*?)\](?: - |$)", ended.stdout, re.MULTILINE
     )
     assert sorted(failed) == sorted(HARMS), ended.stdout[-3000:]
-    passed = 2 * len(HARMS) + len(KINDS)
+    passed = 2 * len(HARMS) + len(ALL_KINDS)
     assert f"{passed} passed, {len(HARMS)} errors" in ended.stdout

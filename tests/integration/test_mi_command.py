@@ -9,28 +9,16 @@ import pytest
 
 from sr_exporter import mi_command
 from sr_exporter.mi_command import EXIT_ERROR, EXIT_NO_ANSWER
-from sr_exporter.simulator.datagram import MiDatagram
-from sr_exporter.simulator.fifo import MiFifo
-from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.replies import BasicAuth
 from sr_exporter.simulator.servers import MiThread, silent_over
 from tests.recorded_mi import asked_at, recorded_node, result
-
-KINDS = ("http", "udp", "unix", "fifo")
+from tests.simulated import KINDS, mi_server
 
 
 def server_of(kind: str, folder, **more):
     """Make a server of a kind, with the recorded state of a 4.0."""
     node, clock = recorded_node("4.0"), lambda: asked_at("4.0")
-    match kind:
-        case "http":
-            return MiHttpd(node, clock=clock, **more)
-        case "udp":
-            return MiDatagram(node, clock=clock, **more)
-        case "unix":
-            return MiDatagram(node, folder / "mi", clock=clock, **more)
-        case _:
-            return MiFifo(node, folder / "mi", folder, clock=clock, **more)
+    return mi_server(kind, node, folder, clock=clock, **more)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -22,18 +22,16 @@ from sr_exporter.mi.client import MiClient
 from sr_exporter.mi.places import Place
 from sr_exporter.mi.transports import Transports, name_of
 from sr_exporter.model import PollFailure
-from sr_exporter.simulator.datagram import MiDatagram
 from sr_exporter.simulator.fifo import MiFifo
-from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.servers import MiThread, cut_over, error_over, silent_over
 from sr_exporter.wire import jsonrpc, sr
 from tests.harness import RunningApp, eventually, series
 from tests.recorded_mi import VERSIONS, asked_at, recorded_node, result
+from tests.simulated import KINDS, mi_server
 
 # It opens descriptors of its own once, and keeps them.
 uvloop.new_event_loop().close()
 
-KINDS = ("http", "udp", "unix", "fifo")
 OWN = ("udp", "unix", "fifo")
 
 
@@ -50,16 +48,11 @@ class World:
         self.replies.mkdir()
         node = self.node = recorded_node(version)
         clock = lambda: asked_at(version)  # noqa: E731
-        match kind:
-            case "http":
-                self.server = MiHttpd(node, clock=clock, **more)
-            case "udp":
-                self.server = MiDatagram(node, clock=clock, **more)
-            case "unix":
-                short = Path(places.gettempdir()) / "mi.sock"
-                self.server = MiDatagram(node, short, clock=clock, **more)
-            case _:
-                self.server = MiFifo(node, folder / "mi", self.replies, clock=clock, **more)
+        if kind == "fifo":
+            self.server = MiFifo(node, folder / "mi", self.replies, clock=clock, **more)
+        else:
+            short = Path(places.gettempdir())
+            self.server = mi_server(kind, node, short, clock=clock, **more)
 
     def run(self, act, *, timeout: float = 5.0, loop_factory=None) -> None:
         """Serve, and have `act` ask over a transport; nothing of ours is left afterwards."""

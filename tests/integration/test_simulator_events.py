@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_exporter.simulator.datagram import MiDatagram
 from sr_exporter.simulator.events import Events
-from sr_exporter.simulator.fifo import MiFifo
-from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.instance import Instance
 from sr_exporter.simulator.node import SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_3_6, OPENSIPS_4_0
@@ -27,8 +24,7 @@ from tests.listeners import Datagrams, Posts, Stream
 from tests.mi_asking import ask
 from tests.recorded_events import logs, posts, reads
 from tests.recorded_mi import RECORDINGS, recorded_node
-
-KINDS = ("http", "udp", "unix", "fifo")
+from tests.simulated import KINDS, mi_server
 
 
 class Clock:
@@ -49,16 +45,7 @@ class Sip:
         self.node = SimulatedNode(release)
         self.events = Events(self.node, clock=self.clock, **more)
         given = {"clock": self.clock, "commands": self.events.commands}
-        match kind:
-            case "http":
-                server = MiHttpd(self.node, **given)
-            case "udp":
-                server = MiDatagram(self.node, **given)
-            case "unix":
-                server = MiDatagram(self.node, folder / "mi", **given)
-            case _:
-                server = MiFifo(self.node, folder / "mi", folder, **given)
-        self.server = server
+        server = self.server = mi_server(kind, self.node, folder, **given)
         self.thread = MiThread(Instance(self.node, server, self.events, clock=self.clock))
 
     def __enter__(self):

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sr_exporter.config import Config, Endpoint, Events, Source, Subscribe
-from sr_exporter.simulator.datagram import MiDatagram
 from sr_exporter.simulator.events import Events as Raised
-from sr_exporter.simulator.fifo import MiFifo
-from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.instance import Instance
 from sr_exporter.simulator.node import Planned, SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_3_6, OPENSIPS_4_0
 from sr_exporter.simulator.servers import MiThread
 from sr_exporter.simulator.subscriptions import parse_socket
 from tests.harness import RunningApp, eventually, free_port, series
+from tests.simulated import KINDS, mi_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from sr_exporter.simulator.requests import Request
 
 
-KINDS = ("http", "udp", "unix", "fifo")
 #: Polled once, and then not before the test is over.
 SELDOM = 3600.0
 CARRIERS = ("sql_cacher", "carriers")
@@ -55,16 +52,7 @@ class Sip:
         self.asked: Counter[str] = Counter()
         given = {"commands": self.raised.commands} if knows_events else {}
         given["on_request"] = self._count
-        match kind:
-            case "http":
-                server = MiHttpd(self.node, **given)
-            case "udp":
-                server = MiDatagram(self.node, **given)
-            case "unix":
-                server = MiDatagram(self.node, folder / "mi", **given)
-            case _:
-                server = MiFifo(self.node, folder / "mi", folder, **given)
-        self.server = server
+        server = self.server = mi_server(kind, self.node, folder, **given)
         self.thread = MiThread(Instance(self.node, server, self.raised, boot=self._boot))
 
     def _count(self, request: bytes | Request) -> None:
