@@ -18,7 +18,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from sr_exporter import __version__
-from sr_exporter.model import OWN_SOURCE, fold
+from sr_exporter.model import OWN_SOURCE, Kind, fold
 from sr_exporter.words import meaning
 
 if TYPE_CHECKING:
@@ -134,8 +134,10 @@ class PageRoutes:
 def _source_row(source: Source) -> _SourceRow:
     if source.name == OWN_SOURCE:
         state, good = "this exporter", True
-    elif not source.polled:
+    elif source.kind is Kind.PUSHED:
         state, good = "pushed", True
+    elif source.kind is Kind.EVENT and source.heard:
+        state, good = "sends events", True
     elif source.up:
         state, good = "up", True
     elif source.down_since is not None:
@@ -179,8 +181,8 @@ def _key_row(entry: Entry) -> _KeyRow:
 
 
 def _is_known(source: Source) -> bool:
-    """Whether what is held is what the source says now: it is pushed, or its poll was good."""
-    return not source.polled or source.up
+    """Whether what is held is what the source said last, and it would have said otherwise."""
+    return not source.withheld and (not source.polled or source.up)
 
 
 def _moment(seconds: float) -> str:

@@ -303,9 +303,11 @@ def test_a_source_that_only_sends_is_shown_when_it_is_heard(way, folder, tmp_pat
         with RunningApp(tmp_path, config) as app:
             assert _source_of(app)["stale"] is True
             assert _statuses(app) == {}
+            assert "not heard yet" in app.client.session.get(app.base, timeout=10).text
             sip.turn(-2)
             eventually(lambda: _statuses(app) == {"sql_cacher": -2})
             assert _source_of(app)["stale"] is False
+            assert "sends events" in app.client.session.get(app.base, timeout=10).text
             assert _statuses(app, "opensips_sr_status_changes_total")["sql_cacher"] == 2
         with RunningApp(tmp_path, Config()) as app:
             sources = app.client.session.get(f"{app.base}/api/v1/sources", timeout=10).json()

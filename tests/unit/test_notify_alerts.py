@@ -13,12 +13,14 @@ from sr_exporter.model import (
     Key,
     ListedReports,
     ListedStatus,
+    Origin,
     PolledSource,
     PollFailed,
     PollFailure,
     Report,
     Snapshot,
     Statement,
+    Way,
 )
 from sr_exporter.notify import alerts
 from sr_exporter.notify.alerts import Alert, Links
@@ -46,6 +48,17 @@ def polled(status: ListedStatus, *reports: Report) -> State:
     state.apply(Configured((PolledSource("sip-1", 60.0),)), NOW)
     rings = (ListedReports(status.group, status.identifier, tuple(reports)),)
     state.apply(Snapshot("sip-1", state.revision, NOW, (status,), reports=rings), NOW)
+    return state
+
+
+def restarted(old: State) -> State:
+    """Give what a process that starts a while later makes of what was kept."""
+    state = State()
+    state.restore(
+        [source.record() for source in old.sources.values()],
+        [entry.record() for source in old.sources.values() for entry in source.entries()],
+        NOW + 100,
+    )
     return state
 
 
@@ -128,15 +141,22 @@ def test_the_alert_of_a_lost_source_says_so():
 
 def test_after_our_own_restart_the_alert_says_that_nothing_was_heard():
     """A kept "not ready" of a polled source is told as what it is."""
-    old = polled(ListedStatus("drouting", "us", -1, False, None))
-    state = State()
-    state.restore(
-        [source.record() for source in old.sources.values()],
-        [entry.record() for source in old.sources.values() for entry in source.entries()],
-        NOW + 100,
-    )
+    state = restarted(polled(ListedStatus("drouting", "us", -1, False, None)))
     said = alert_of(state, Key("sip-1", "drouting", "us")).annotations["description"]
     assert said.endswith("it does not answer now (not heard since the exporter started).")
+
+
+def test_after_our_restart_the_alert_of_one_that_only_sends_says_so():
+    """It may have sent that all is well, to nobody."""
+    configured = Configured((), event_sources=("sip-2",))
+    old = State()
+    old.apply(configured, NOW)
+    event = Statement("sip-2", "core", "main", -1, old_status=1, origin=Origin.EVENT, way=Way.UDP)
+    old.apply(event, NOW)
+    again = restarted(old)
+    again.apply(configured, NOW + 100)
+    description = alert_of(again, Key("sip-2", "core", "main")).annotations["description"]
+    assert description.endswith("it has not been heard since the exporter started.")
 
 
 def test_the_alert_of_a_removed_key_is_the_one_it_had():
