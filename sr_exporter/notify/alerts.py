@@ -188,7 +188,10 @@ def _annotations(entry: Entry, links: Links) -> dict[str, str]:
             f" ({source.last_error or 'not heard since the exporter started'})."
         )
     elif source.withheld:
-        description += f" This is what {source.name} last said: it has sent nothing since the exporter started."
+        description += (
+            f" This is what {source.name} last said:"
+            " it has not been heard since the exporter started."
+        )
     said = {
         "summary": f"{_place(key)} is {state}",
         "description": description,
