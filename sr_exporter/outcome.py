@@ -17,6 +17,7 @@ class Outcome:
     """The effects of one `State.apply`; a key or source is in one of its two places only."""
 
     __slots__ = (
+        "alive",
         "changes",
         "doubtful",
         "entries",
@@ -33,6 +34,8 @@ class Outcome:
         self.removed: dict[Key, None] = {}
         self.sources: dict[str, Source] = {}
         self.sources_removed: dict[str, None] = {}
+        #: Sources that were down by their polls, and sent something.
+        self.alive: list[str] = []
         #: Keys of polled sources of which the last word may not be the latest (rule 8).
         self.doubtful: list[Key] = []
         #: When keys were removed, by folded key; None where that no longer matters.

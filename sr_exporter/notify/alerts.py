@@ -182,6 +182,8 @@ def _annotations(entry: Entry, links: Links) -> dict[str, str]:
     if entry.details:
         description += f": {entry.details}"
     source = entry.group.source
+    if source.withheld or (source.polled and not source.up):
+        description = f"{description.removesuffix('.')}."
     if source.polled and not source.up:
         description += (
             f" This is what {source.name} last said: it does not answer now"

@@ -63,6 +63,8 @@ class Conversation:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._next_poll = 0.0
+        #: When the last poll began.
+        self._polled_at = 0.0
         self._woken = asyncio.Event()
         #: When the request under way began; None while there is none.
         self._began: float | None = None
@@ -71,6 +73,13 @@ class Conversation:
         """Ask for this key soon."""
         self._doubts.add(group, identifier)
         self._woken.set()
+
+    def hear(self) -> None:
+        """Poll it soon: it does not answer polls, and is heard all the same."""
+        soonest = max(self._pace.soonest, self._polled_at + self._pace.interval_seconds)
+        if self._began is None and soonest < self._next_poll:
+            self._next_poll = soonest
+            self._woken.set()
 
     def soonest(self) -> float:
         """Give the time of the loop before which its share leaves no room for another poll."""
@@ -127,7 +136,7 @@ class Conversation:
         return at is not None and at <= self._loop.time()
 
     async def _poll(self) -> None:
-        began = self._began = self._loop.time()
+        began = self._began = self._polled_at = self._loop.time()
         self._doubts.poll_begins()
         heard = await self._poller.ask()
         ended = self._loop.time()

@@ -101,7 +101,10 @@ class Fleet:
             self._members[source.name] = self._begin(source, socket, place, delay, before)
 
     def observe(self, outcome: Outcome) -> None:
-        """Have asked for what an outcome leaves in doubt (rule 8)."""
+        """Have asked for what an outcome leaves in doubt (rule 8), and who is alive again."""
+        for name in outcome.alive:
+            if (member := self._members.get(name)) is not None:
+                member.conversation.hear()
         for key in outcome.doubtful:
             member = self._members.get(key.source)
             if member is not None:

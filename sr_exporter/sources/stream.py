@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from sr_exporter.model import Rejection, Way
 from sr_exporter.sources.intake import STOP_SECONDS, not_kept
+from sr_exporter.sources.senders import plain
 from sr_exporter.wire import events as wire
 from sr_exporter.wire.framing import Broken, Objects
 from sr_exporter.wire.text import Undecodable
@@ -51,6 +52,8 @@ _OPTIONS = (
     # And nobody needs room for many.
     (socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024),
 )
+#: How the names of OpenSIPS' events begin; a name of a source that begins so is one all the same.
+_EVENTS = "E_"
 #: JSON-RPC's own codes, and its first that is free for servers.
 _INVALID_PARAMS, _SERVER_ERROR = -32602, -32000
 
@@ -111,11 +114,11 @@ class EventStream:
         if len(self._connections) >= self._most:
             if not self._unproven:
                 what = "connection refused: there are too many"
-                self.intake.seldom.tell(what, what, sender=connection.peer, most=self._most)
+                self.intake.seldom.tell(what, "", what, sender=connection.peer, most=self._most)
                 return False
             oldest = next(iter(self._unproven))
             what = "connection closed to make room: it brought no event"
-            self.intake.seldom.tell(what, what, sender=oldest.peer, most=self._most)
+            self.intake.seldom.tell(what, "", what, sender=oldest.peer, most=self._most)
             self.left(oldest)
             oldest.abort()
         self._connections.add(connection)
@@ -130,6 +133,12 @@ class EventStream:
         self._unproven.pop(connection, None)
         if not self._connections and self._all_gone is not None and not self._all_gone.done():
             self._all_gone.set_result(None)
+
+
+def _stranger(method: str) -> str:
+    if method == wire.EVENT:
+        return "the address is not in events.peers"
+    return f"no source is called {method!r}"
 
 
 class _Batch(NamedTuple):
@@ -166,8 +175,8 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")  # None: it is gone already
         if peer is not None:
-            self._address = peer[0]
-            self.peer = f"{peer[0]} port {peer[1]}"
+            self._address = plain(peer[0])
+            self.peer = f"{self._address} port {peer[1]}"
         if peer is None or not self._stream.joined(self):
             self.abort()
             return
@@ -244,8 +253,12 @@ class Connection(asyncio.BufferedProtocol):
                 continue
             senders = self._stream.senders
             source = senders.over_tcp(event.method, self._address) if senders else None
+            if source is None and event.method.startswith(_EVENTS) and event.method != wire.EVENT:
+                said = f"another event: {event.method}"
+                self._refuse(Rejection.MALFORMED, event.id, said, asked)
+                continue
             if source is None:
-                self._refuse(Rejection.UNKNOWN_PEER, event.id, event.method, asked)
+                self._refuse(Rejection.UNKNOWN_PEER, event.id, _stranger(event.method), asked)
                 continue
             taken.append(event.params.statement(source, Way.TCP))
             if event.id is not None:
@@ -270,8 +283,7 @@ class Connection(asyncio.BufferedProtocol):
         if request_id is not None:
             malformed = reason is Rejection.MALFORMED
             code = _INVALID_PARAMS if malformed else _SERVER_ERROR
-            why = said if malformed else f"{said} is no source's name, nor has {self._address} one"
-            asked.append((request_id, wire.refusal(request_id, code, why)))
+            asked.append((request_id, wire.refusal(request_id, code, said)))
 
     def _kept(self, kept: asyncio.Future[None]) -> None:
         not_kept(kept)  # heard also where nobody is to be answered any more

@@ -121,6 +121,8 @@ class Bench:
     def _doubt(self, outcome: Outcome) -> None:
         for key in outcome.doubtful:
             self.conversation.doubt(key.group, key.identifier)
+        if outcome.alive:
+            self.conversation.hear()
 
     async def __aenter__(self) -> Self:
         await self.ingest.observe(Configured((PolledSource(NAME, 60.0),)))
@@ -261,6 +263,31 @@ def test_who_does_not_answer_is_asked_with_the_next_good_poll(reason):
         await until(200.0)
         assert client.when(ASKED)[1] in client.when("statuses")
         assert bench.shown.error is None
+
+    play(act)
+
+
+def test_a_source_that_is_heard_while_its_polls_fail_is_polled_soon():
+    """It is there; that it is asked at most once an interval holds for it, too."""
+
+    async def act(bench: Bench, client: Client) -> None:
+        await until(1.0)
+        for what in ("statuses", "uptime"):
+            client.failing[what] = PollFailure.CONNECT
+        await until(200.0)
+        failed = client.when("statuses")[-1]
+        assert bench.observer.intervals[-1] > 40.0
+        await until(failed + 3.0)
+        for turn in range(50):
+            bench.event(turn + 1, turn + 2)
+        assert bench.state.sources[NAME].down_since is not None
+        await until(failed + 11.0)
+        assert client.when("statuses")[-1] == failed + 10.0
+        client.failing.clear()
+        await until(failed + 19.0)
+        bench.event(51, 52)
+        await until(failed + 21.0)
+        assert bench.state.sources[NAME].up
 
     play(act)
 
