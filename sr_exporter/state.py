@@ -140,7 +140,10 @@ class State(Asked):
         if entry is None and self._buried(key, said.at, now):
             return
         if entry is None and said.origin is not Origin.OWN and self.full():
-            return  # an event; a push was refused by `faults`, a poll counts what it leaves out
+            # An event: a push was refused by `faults`, and a poll counts what it leaves out.
+            if (known := self.sources.get(said.source)) is not None:
+                known.refused += known.kind is Kind.EVENT
+            return
         source = self.source(said.source)
         at = now if said.at is None else said.at
         if entry is None:

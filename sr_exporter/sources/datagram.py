@@ -91,6 +91,10 @@ class EventDatagrams:
             with contextlib.suppress(OSError):
                 Path(self._path).unlink()
 
+    def lost(self) -> bool:
+        """Whether the file of a Unix socket is gone, or is another."""
+        return bool(self._path) and _identity(self._path) != self._file
+
     async def closed(self) -> None:
         """Wait until all that was taken is kept, or cannot be, or time is up."""
         if self._kept:

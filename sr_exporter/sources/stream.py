@@ -38,6 +38,8 @@ READ_BYTES = 32 * 1024
 MOST_BATCHES = 4
 #: So many bytes of answers of a connection may wait to go out.
 MOST_ANSWER_BYTES = 256 * 1024
+#: And of one that brought no event that was taken.
+MOST_UNPROVEN_BYTES = 4 * 1024
 #: From one answer to the next.
 ANSWER_SECONDS = 0.002
 MOST_CONNECTIONS = 10_000
@@ -103,6 +105,10 @@ class EventStream:
         for connection in tuple(self._connections):
             connection.finish()
 
+    def lost(self) -> bool:
+        """Say no: a port stays where it is."""
+        return False
+
     async def closed(self) -> None:
         """Wait until every connection is gone."""
         if self._connections:
@@ -164,6 +170,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writable = True
         self._reading = True
         self._finishing = False
+        self._proven = False
         self._transport: asyncio.Transport | None = None
         self._address = ""
         self.peer = ""
@@ -264,6 +271,7 @@ class Connection(asyncio.BufferedProtocol):
             if event.id is not None:
                 asked.append((event.id, None))
         if taken:
+            self._proven = True
             self._stream.proven(self)
         kept = self._intake.take(taken) if taken else None
         if kept is not None:
@@ -328,10 +336,9 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        owed = MOST_ANSWER_BYTES if self._proven else MOST_UNPROVEN_BYTES
         read = (
-            not self._finishing
-            and len(self._batches) < MOST_BATCHES
-            and self._answer_bytes < MOST_ANSWER_BYTES
+            not self._finishing and len(self._batches) < MOST_BATCHES and self._answer_bytes < owed
         )
         if read and not self._reading:
             transport.resume_reading()

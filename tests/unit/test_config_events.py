@@ -156,6 +156,8 @@ def test_certificates_are_taken_and_nothing_else_of_their_file():
             ["events.stream.listen: has no valid IPv6 address between the brackets"],
         ),
         (stream(listen="h/x:9798"), ["events.stream.listen: has no valid host"]),
+        (stream(listen="a..b:9798"), ["events.stream.listen: has no valid host"]),
+        (stream(listen=f"{'x' * 64}.b:9798"), ["events.stream.listen: has no valid host"]),
         (stream(listen=":1", advertise="10.0.0.9:65536"), [f"events.stream.advertise: {PORT}"]),
         *(
             (stream(listen=":1", advertise=f"{host}:1"), [f"events.stream.advertise: {ONE_IPV4}"])
