@@ -57,8 +57,8 @@ examples:
   sr-exporter mi unix:///run/opensips/mi.sock sr_list_reports --param group=core
 
 subscribers_list is refused: up to OpenSIPS 3.5 it cuts off who has subscribed.
-Of all other commands know what they do before you ask: some change a running
-server, and some, such as t_uac_dlg, stop it from answering anybody else.
+Know what a command does before you send it: some change a running server, and
+some, such as t_uac_dlg, stop it from answering anybody else.
 
 exit status: 0 the result was printed, 1 OpenSIPS answered with an error,
 2 wrong command line, or the result cannot be written, 3 no whole answer:
