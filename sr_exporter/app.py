@@ -144,6 +144,7 @@ class App:
         push = PushRoutes(ingest, state, access, metrics)
         fleet = Fleet(ingest, metrics, tasks, self.clock)
         ingest.subscribe(fleet.observe)
+        metrics.events.watch_subscriptions(fleet.subscriptions, self.clock)
 
         listeners = Listeners(ingest, metrics.events)
         self._on_stop("listeners", listeners.stop)
@@ -152,10 +153,7 @@ class App:
 
         # All of this is settled before anybody is answered: nothing is shown half.
         self._on_stop("notifiers", notifiers.stop)
-        try:
-            await configurable.apply(config)
-        except ConfigError as error:
-            raise ListenError(str(error)) from None
+        await _begin(configurable, config)
         await own.settle()
         metrics.configured(self.clock())
 
@@ -169,7 +167,13 @@ class App:
             application(
                 scrape=ScrapeRoute(Exposition(state, metrics, store), ingest),
                 push=push,
-                page=PageRoutes(state, ingest, self.clock, external_url=self.options.external_url),
+                page=PageRoutes(
+                    state,
+                    ingest,
+                    self.clock,
+                    fleet.subscriptions,
+                    external_url=self.options.external_url,
+                ),
                 health=HealthRoutes(ingest),
                 reload=ReloadRoute(reloader.reload, access),
                 sources=SourcesRoute(state, fleet.subscriptions),
@@ -265,6 +269,18 @@ class _Configurable:
             [source.name for source in config.sources],
             [notifier.name for notifier in config.notifiers],
         )
+
+
+async def _begin(configurable: _Configurable, config: Config) -> None:
+    """Put the first configuration in force.
+
+    Raises:
+        ListenError: events cannot be listened for.
+    """
+    try:
+        await configurable.apply(config)
+    except ConfigError as error:
+        raise ListenError("; ".join(map(str, error.faults))) from None
 
 
 async def _until(stop: asyncio.Event) -> None:

@@ -159,7 +159,7 @@ def _loop(what: Callable[[asyncio.Event], object], *, on_hangup: Callable[[], No
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run())
     except ListenError as error:
-        _fail(EXIT_LISTEN, f"{error}; --web.listen-address names another")
+        _fail(EXIT_LISTEN, str(error))
     except StoreUnusable as error:
         _fail(EXIT_STORE[error.fault], str(error))
     return 0

@@ -62,6 +62,8 @@ async def run(
         say(f"sr-exporter demo: {len(nodes.sources)} simulated OpenSIPS servers.")
         say(f"  page      {base}/")
         say(f"  metrics   {base}/metrics        curl -s {base}/metrics | grep opensips_sr_")
+        say(f"  events    over TCP from all of them; curl -s {base}/api/v1/sources")
+        say(f"  ask       sr-exporter mi {nodes.sources[0][1]} sr_list_status")
         say(f'  push      curl -d \'{{"group": "sbc", "status": -1}}\' {base}/api/v1/push')
         say("What is going to happen, again and again:")
         for line in narrative():

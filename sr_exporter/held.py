@@ -223,7 +223,8 @@ class Source:
         self.changes_missed_total = 0
         self.report_overruns_total = 0
         self.poll_failures_total: dict[PollFailure, int] = {}
-        #: How many identifiers of the last poll found no room under the limit.
+        #: How many identifiers found no room under the limit: of the last poll; where it is not
+        #: polled, how many events of such identifiers there were.
         self.refused = 0
         #: Its entries that have subjects, and how many these are together.
         self.reporting: dict[Entry, None] = {}

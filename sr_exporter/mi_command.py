@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -35,7 +36,7 @@ _HARMFUL = ("subscribers_list", "evi:subscribers", "subscribers")
 #: Whose values are names, in the answers of Status/Report; lists of them, too.
 _NAMES = ("Name", "Group", "Identifiers")
 #: What JSON leaves as it is, and a terminal may obey: DEL and the C1 controls.
-_CONTROLS = re.compile("[\x7f-\x9f]")
+_CONTROLS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _DESCRIPTION = """\
 Ask an OpenSIPS one thing over its Management Interface, and print the result
@@ -56,11 +57,12 @@ examples:
   sr-exporter mi unix:///run/opensips/mi.sock sr_list_reports --param group=core
 
 subscribers_list is refused: up to OpenSIPS 3.5 it cuts off who has subscribed.
-Of all other commands know what they do before you ask: some change a running
-server, and some, such as t_uac_dlg, stop it from answering anybody else.
+Know what a command does before you send it: some change a running server, and
+some, such as t_uac_dlg, stop it from answering anybody else.
 
 exit status: 0 the result was printed, 1 OpenSIPS answered with an error,
-2 wrong command line, 3 no whole answer: refused, too late, broken, too big
+2 wrong command line, or the result cannot be written, 3 no whole answer:
+refused, too late, broken, too big
 """
 
 
@@ -69,16 +71,21 @@ def run(arguments: Sequence[str]) -> int:
     given, request, transport_options = _read(arguments)
     try:
         answer = asyncio.run(_ask(given.address, request, transport_options))
-        shown = _shown(jsonrpc.result(answer))
+        _print(_shown(jsonrpc.result(answer)))
     except jsonrpc.RpcError as error:
         _say(str(error))
         return EXIT_ERROR
     except (MiError, Undecodable) as error:
         _say(str(error))
         return EXIT_NO_ANSWER
+    except RecursionError:
+        _say("the result is nested too deeply to be shown")
+        return EXIT_NO_ANSWER
+    except OSError as error:
+        _say(f"the result cannot be written: {error.strerror}")
+        return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    _print(shown)
     return 0
 
 
@@ -230,6 +237,8 @@ def _mended(value: Any, mend: Any = text) -> Any:
 
 
 def _print(shown: str) -> None:
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "there is no output")
     left = memoryview(shown.encode() + b"\n")
     try:
         while left:  # with PYTHONUNBUFFERED a write may take a part

@@ -225,6 +225,10 @@ class Subscribed(NamedTuple):
     #: Why the last attempt failed; None: it did not.
     error: str | None
 
+    def holds(self, now: float) -> bool:
+        """Whether it is known to be in force."""
+        return self.error is None and self.expires is not None and now < self.expires
+
 
 @dataclass(frozen=True, slots=True)
 class Forget:

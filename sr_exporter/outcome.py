@@ -36,6 +36,7 @@ class Outcome:
     """The effects of one `State.apply`; a key or source is in one of its two places only."""
 
     __slots__ = (
+        "alive",
         "changes",
         "doubtful",
         "entries",
@@ -58,6 +59,8 @@ class Outcome:
         self.subjects: list[SubjectTurn] = []
         #: Subjects that were called so already, of which there is a newer text.
         self.named: list[Reported] = []
+        #: Sources that were down by their polls, and sent something.
+        self.alive: list[str] = []
         #: Keys of polled sources of which the last word may not be the latest (rule 8).
         self.doubtful: list[Key] = []
         #: When keys were removed, by folded key; None where that no longer matters.

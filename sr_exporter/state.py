@@ -110,14 +110,7 @@ class State(Asked):
         if said.source == OWN_SOURCE and said.origin is not Origin.OWN:
             return f"source: {OWN_SOURCE!r} is the exporter's own"
         source = self.sources.get(said.source)
-        if source is None or not source.polled:
-            return None
-        if said.old_status is None and said.origin is Origin.PUSH:
-            return f"source: {said.source!r} is polled; only SR events (with old_status) are taken"
-        if said.reports:
-            # Its rings are counted by overlap; a line put in between would break that.
-            return f"reports: {said.source!r} is polled, and so are its reports"
-        return None
+        return None if source is None or not source.polled else _fault_where_polled(said)
 
     def apply(self, observation: Observation, now: float) -> Outcome:
         """Apply what was observed; the same observation again alters nothing."""
@@ -148,7 +141,10 @@ class State(Asked):
         if entry is None and self._buried(key, said.at, now):
             return
         if entry is None and said.origin is not Origin.OWN and self.full():
-            return  # an event; a push was refused by `faults`, a poll counts what it leaves out
+            # An event: a push was refused by `faults`, and a poll counts what it leaves out.
+            if (known := self.sources.get(said.source)) is not None:
+                known.refused += known.kind is Kind.EVENT
+            return
         source = self.source(said.source)
         at = now if said.at is None else said.at
         if entry is None:
@@ -166,6 +162,8 @@ class State(Asked):
         self.heed(out, [(entry, report) for report in fresh], now)
         if source.kind is Kind.EVENT:
             source.heard, source.withheld = True, False
+        if source.polled and source.down_since is not None:
+            out.alive.append(source.name)
         source.last_seen = now
         out.keep(entry)
         out.keep_source(source)
@@ -320,3 +318,14 @@ def _cuts(source: Source, *statuses: int) -> bool:
     """
     cuts = source.version.startswith(("3.3.", "3.4."))
     return cuts and any(status not in INT16 for status in statuses)
+
+
+def _fault_where_polled(said: Statement) -> str | None:
+    if said.old_status is None and said.origin is Origin.PUSH:
+        return f"source: {said.source!r} is polled; only SR events (with old_status) are taken"
+    if said.ttl_seconds is not None:
+        return f"ttl: {said.source!r} is polled, and what is polled does not expire"
+    if said.reports:
+        # Its rings are counted by overlap; a line put in between would break that.
+        return f"reports: {said.source!r} is polled, and so are its reports"
+    return None

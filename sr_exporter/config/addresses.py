@@ -7,7 +7,9 @@ import re
 
 from sr_exporter.config.values import Endpoint
 
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+#: Of a name with labels of another length no resolver is asked.
+LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"{LABEL}(?:\.{LABEL})*")
 _PORT = re.compile(r"[0-9]{1,5}")
 
 

@@ -46,7 +46,7 @@ def read_events(top: Section) -> Events:
     if place is None:
         return Events()
     section = place.section(SCHEMA, "events")
-    stream, datagram = section.get("stream"), section.get("datagram")
+    stream, datagram = section.filled("stream"), section.get("datagram")
     listen = advertise = udp = None
     unix: dict[str, str] = {}
     if stream is not None:

@@ -173,7 +173,7 @@ class _Reader:
             section.entries["name"].fault(f"{name} is reserved")
         elif name:
             once(section.entries["name"], self.source_names, name)
-        auth, tls = section.get("basic_auth"), section.get("tls")
+        auth, tls = section.get("basic_auth"), section.filled("tls")
         paced, mi = _paced(section, base), _mi(section)
         if auth and scheme_of(mi) in {"udp", "unix", "fifo"}:
             auth.fault("is for http:// and https:// only")

@@ -263,6 +263,14 @@ class Section:
     def get(self, key: str) -> Place | None:
         return self.entries.get(key)
 
+    def filled(self, key: str) -> Place | None:
+        """Give a section that has something in it; an empty one is as good as none."""
+        place = self.entries.get(key)
+        empty = place is not None and (
+            place.kind == "nothing" or (place.kind == "a mapping" and not place.node.value)
+        )
+        return None if empty else place
+
     def need(self, key: str) -> Place | None:
         place = self.entries.get(key)
         if place is None and self.readable:

@@ -6,11 +6,13 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from sr_exporter.config.addresses import LABEL
+
 _CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*")
 _NOT_ASCII = "must be a URL in plain ASCII; write other characters percent-encoded"
 #: What a Unix socket's address has room for, and the zero at its end.
 SOCKET_PATH_BYTES = 107
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?")
+_HOST = re.compile(rf"{LABEL}(?:\.{LABEL})*\.?")
 
 
 def scheme_of(url: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from sr_exporter.metrics.exposition import Family, Kind, Sample
 from sr_exporter.model import Rejection, Way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from sr_exporter.model import Subscribed
 
 
 class EventMetrics:
@@ -22,6 +25,8 @@ class EventMetrics:
         }
         self._dropped: dict[Way, Callable[[], int]] = {}
         self._known: frozenset[str] = frozenset()
+        self._subscriptions: Callable[[], Mapping[str, Subscribed]] = dict
+        self._clock: Callable[[], float] = time.time
 
     def configure_events(self, known: frozenset[str], expected: Iterable[tuple[str, Way]]) -> None:
         gone = self._known - known
@@ -46,7 +51,24 @@ class EventMetrics:
         else:
             self._dropped[way] = dropped
 
+    def watch_subscriptions(
+        self, subscriptions: Callable[[], Mapping[str, Subscribed]], clock: Callable[[], float]
+    ) -> None:
+        """Ask at each scrape how our own subscriptions stand, by source."""
+        self._subscriptions = subscriptions
+        self._clock = clock
+
     def families(self) -> Iterator[Family]:
+        now = self._clock()
+        yield Family(
+            "opensips_sr_source_subscribed",
+            Kind.GAUGE,
+            "Whether our subscription to the events of the source is in force (1) or not (0).",
+            [
+                Sample("", (("source", source),), int(subscribed.holds(now)))
+                for source, subscribed in self._subscriptions().items()
+            ],
+        )
         yield Family(
             "opensips_sr_events_total",
             Kind.COUNTER,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sr_exporter.metrics.exposition import Family, Kind, Sample
+from sr_exporter.model import Kind as Kinds
 from sr_exporter.model import PollFailure
 
 if TYPE_CHECKING:
@@ -202,8 +203,8 @@ def _of_polled_sources(state: State) -> Iterator[Family]:
     yield _per_source(
         "sr_exporter_identifiers_refused",
         Kind.GAUGE,
-        "Identifiers of the last poll for which limits.identifiers left no room.",
-        polled,
+        "Identifiers of the last poll for which limits.identifiers left no room; events of such.",
+        [source for source in state.sources.values() if source.kind is not Kinds.PUSHED],
         lambda source: source.refused,
     )
 

@@ -62,10 +62,12 @@ class OwnFolder(Place):
     """A folder below the one for temporary files, which only we can list."""
 
     def __init__(self) -> None:
-        super().__init__(Path(gettempdir()) / f"sr-exporter-{os.geteuid()}")
+        super().__init__(Path())
 
     @contextlib.contextmanager
     def name(self) -> Iterator[Path]:
+        # Looked for when it is needed: there may be none, and nobody who needs it.
+        self._folder = Path(gettempdir()) / f"sr-exporter-{os.geteuid()}"
         with contextlib.suppress(FileExistsError):
             self._folder.mkdir(mode=0o711)
         what = self._folder.lstat()

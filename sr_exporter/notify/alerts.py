@@ -279,7 +279,8 @@ def _annotations(entry: Entry, links: Links) -> dict[str, str]:
         description += f" ({word})"
     if entry.details:
         description += f": {entry.details}"
-    description += _not_heard(entry.group.source)
+    if lost := _not_heard(entry.group.source):
+        description = f"{description.removesuffix('.')}.{lost}"
     said = {
         "summary": f"{_place(key)} is {state}",
         "description": description,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,9 @@ class AlertBook:
         self._due: list[tuple[float, int, Who]] = []
         #: When which resolved level has been told long enough.
         self._ended: list[tuple[float, str]] = []
+        #: The earliest of each that is in these heaps: what flaps is in there once.
+        self._looked_at: dict[Who, float] = {}
+        self._looked_for: dict[str, float] = {}
         self._tie = itertools.count()
         self.version = 0
 
@@ -105,7 +109,10 @@ class AlertBook:
     def refresh(self, now: float) -> dict[str, AlertRecord | None]:
         """Bring the levels up to date. Gives what changed, for the store."""
         while self._due and self._due[0][0] <= now:
-            self._pending[heapq.heappop(self._due)[2]] = None
+            due, _, who = heapq.heappop(self._due)
+            self._pending[who] = None
+            if self._looked_at.get(who) == due:
+                del self._looked_at[who]
         pending, self._pending = self._pending, {}
         changed: dict[str, AlertRecord | None] = {}
         for who in pending:
@@ -189,7 +196,9 @@ class AlertBook:
             return None
         due = since + rule.for_seconds
         if due > now and rule.for_seconds and who not in self._firing:
-            heapq.heappush(self._due, (due, next(self._tie), who))
+            if due < self._looked_at.get(who, math.inf):
+                self._looked_at[who] = due
+                heapq.heappush(self._due, (due, next(self._tie), who))
             return None
         if isinstance(found, Entry):
             return replace(alerts.of_key(found, rule, self._links), starts_at=since)
@@ -264,12 +273,18 @@ class AlertBook:
 
     def _forget_resolved(self, now: float, changed: dict[str, AlertRecord | None]) -> None:
         while self._ended and self._ended[0][0] <= now:
-            mark = heapq.heappop(self._ended)[1]
+            ends, mark = heapq.heappop(self._ended)
+            if self._looked_for.get(mark) == ends:
+                del self._looked_for[mark]
             level = self._levels.get(mark)
             resolved_at = level.record.resolved_at if level else None
-            if resolved_at is not None and resolved_at + RESOLVED_SECONDS <= now:
+            if resolved_at is None:
+                continue
+            if resolved_at + RESOLVED_SECONDS <= now:
                 del self._levels[mark]
                 changed[mark] = None
+            else:
+                self._forget_at(resolved_at + RESOLVED_SECONDS, mark)
 
     def _change(
         self, record: AlertRecord, now: float, changed: dict[str, AlertRecord | None]
@@ -282,7 +297,13 @@ class AlertBook:
         self._levels.pop(record.fingerprint, None)
         self._levels[record.fingerprint] = Level(record, self.version, now)
         if record.resolved_at is not None:
-            heapq.heappush(self._ended, (record.resolved_at + RESOLVED_SECONDS, record.fingerprint))
+            self._forget_at(record.resolved_at + RESOLVED_SECONDS, record.fingerprint)
+
+    def _forget_at(self, ends: float, mark: str) -> None:
+        """Look at it then, unless that is done earlier: then it is seen what is still ahead."""
+        if ends < self._looked_for.get(mark, math.inf):
+            self._looked_for[mark] = ends
+            heapq.heappush(self._ended, (ends, mark))
 
 
 def _who(key: Key) -> Who:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+#: Failures that are not of the one key that was asked for.
+_OF_THE_SOURCE = frozenset(
+    {PollFailure.CONNECT, PollFailure.TIMEOUT, PollFailure.AUTH, PollFailure.UNSUPPORTED}
+)
+
 
 class PollObserver(Protocol):
     """Sees how polling itself goes."""
@@ -62,7 +67,10 @@ class Conversation:
         self._observer = observer
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._next_poll = 0.0
+        #: When the next poll is planned, and when there is room for it.
+        self._planned = self._next_poll = 0.0
+        #: When the last poll began; None: there was none.
+        self._polled_at: float | None = None
         self._woken = asyncio.Event()
         #: When the request under way began; None while there is none.
         self._began: float | None = None
@@ -72,6 +80,15 @@ class Conversation:
         self._doubts.add(group, identifier)
         self._woken.set()
 
+    def hear(self) -> None:
+        """Poll it soon: it does not answer polls, and is heard all the same."""
+        if self._polled_at is None or self._began is not None:
+            return
+        soonest = max(self._pace.soonest, self._polled_at + self._pace.interval_seconds)
+        if soonest < self._next_poll:
+            self._planned = self._next_poll = soonest
+            self._woken.set()
+
     def soonest(self) -> float:
         """Give the time of the loop before which its share leaves no room for another poll."""
         if self._began is not None:  # it is about to be cut off; what it took counts
@@ -80,7 +97,7 @@ class Conversation:
 
     async def run(self, first_delay_seconds: float, slots: asyncio.Semaphore) -> None:
         """Talk for ever, as one of as many at once as there are slots."""
-        self._next_poll = self._loop.time() + first_delay_seconds
+        self._planned = self._next_poll = self._loop.time() + first_delay_seconds
         while True:
             await self._until_due()
             async with slots:
@@ -108,11 +125,21 @@ class Conversation:
 
     def _due(self) -> float:
         dues = [self._next_poll]
-        if self._doubts.due is not None:
-            dues.append(self._doubts.due)
+        if (doubts_due := self._doubts_due()) is not None:
+            dues.append(doubts_due)
         if self.subscription is not None and self.subscription.due is not None:
             dues.append(self.subscription.due)
         return min(dues)
+
+    def _doubts_due(self) -> float | None:
+        """Give when to ask for what is in doubt; None: not before the next poll.
+
+        When a poll is due and has to wait, it is not put off for single keys: it tells of all.
+        """
+        due = self._doubts.due
+        if due is None or self._polled_at is None or max(due, self._loop.time()) >= self._planned:
+            return None
+        return due
 
     async def _turn(self) -> None:
         """Ask what is due."""
@@ -120,20 +147,20 @@ class Conversation:
             await self._poll()
         if self.subscription is not None and self._is_due(self.subscription.due):
             await self._subscribe(self.subscription)
-        if self._is_due(self._doubts.due) and (key := self._doubts.take()):
+        if self._is_due(self._doubts_due()) and (key := self._doubts.take()):
             await self._ask(*key)
 
     def _is_due(self, at: float | None) -> bool:
         return at is not None and at <= self._loop.time()
 
     async def _poll(self) -> None:
-        began = self._began = self._loop.time()
+        began = self._began = self._polled_at = self._loop.time()
         self._doubts.poll_begins()
         heard = await self._poller.ask()
         ended = self._loop.time()
         self._began = None
         good = not isinstance(heard, PollFailed)
-        self._next_poll = self._pace.next_poll(began, ended, good=good)
+        self._planned = self._next_poll = self._pace.next_poll(began, ended, good=good)
         self._observer.polled(self.source, ended - began)
         self._observer.paced(self.source, self._next_poll - began)
         await self._ingest.observe(heard)
@@ -150,6 +177,9 @@ class Conversation:
         began = self._began = self._loop.time()
         try:
             await subscription.ask(self._client)
+        except Exception:
+            # A fault of ours must not end what works; it is asked again at the next turn.
+            log.exception("not subscribed", source=self.source)
         finally:
             self._took(began)
 
@@ -160,8 +190,11 @@ class Conversation:
             status = await self._client.status(group, identifier)
         except MiError as error:
             log.debug("not asked", source=self.source, group=group, error=str(error))
-            if error.reason is not PollFailure.RPC_ERROR:
+            if error.reason in _OF_THE_SOURCE:
                 self._doubts.give_up()
+            return
+        except Exception:
+            log.exception("not asked", source=self.source)
             return
         finally:
             self._doubts.asked(began, self._took(began))
@@ -172,5 +205,7 @@ class Conversation:
         ended = self._loop.time()
         self._began = None
         self._pace.took(began, ended)
-        self._next_poll = max(self._next_poll, self._pace.soonest)
+        self._next_poll = max(self._planned, self._pace.soonest)
+        if self._polled_at is not None:
+            self._observer.paced(self.source, self._next_poll - self._polled_at)
         return ended

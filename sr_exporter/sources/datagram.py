@@ -20,6 +20,7 @@ import structlog
 
 from sr_exporter.model import Rejection, Way
 from sr_exporter.sources.intake import STOP_SECONDS, not_kept
+from sr_exporter.sources.senders import plain
 from sr_exporter.wire import events as wire
 from sr_exporter.wire.text import Undecodable
 
@@ -90,6 +91,10 @@ class EventDatagrams:
             with contextlib.suppress(OSError):
                 Path(self._path).unlink()
 
+    def lost(self) -> bool:
+        """Whether the file of a Unix socket is gone, or is another."""
+        return bool(self._path) and _identity(self._path) != self._file
+
     async def closed(self) -> None:
         """Wait until all that was taken is kept, or cannot be, or time is up."""
         if self._kept:
@@ -149,11 +154,11 @@ class EventDatagrams:
             peer = self._path
             source = senders.over_unix(peer) if senders else None
         else:
-            address = sender[0] if sender else ""
+            address = plain(sender[0]) if sender else ""
             peer = f"{address} port {sender[1]}" if sender else ""
             source = senders.over_udp(address) if senders else None
         if source is None:
-            self._refuse(Rejection.UNKNOWN_PEER, peer, "")
+            self._refuse(Rejection.UNKNOWN_PEER, peer, "the address is not in events.peers")
             return None
         if size > LIMIT_BYTES:
             self._refuse(Rejection.TOO_BIG, peer, f"{size} bytes")

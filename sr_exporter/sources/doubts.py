@@ -24,11 +24,11 @@ MOST_DOUBTS = 1000
 class Doubts:
     """The keys of one source that are in doubt. Times are of one monotonic clock."""
 
-    def __init__(self, max_share: float) -> None:
+    def __init__(self, max_share: float, soonest: float = 0.0) -> None:
         self._max_share = max_share
         self._keys: dict[tuple[str, str], tuple[str, str]] = {}
         self._asked_by_poll: set[tuple[str, str]] = set()
-        self._soonest = 0.0
+        self._soonest = soonest
 
     @property
     def due(self) -> float | None:

@@ -67,7 +67,8 @@ class Fleet:
         self._members: dict[str, _Member] = {}
         #: When those that left may be asked again, by address: a name costs nobody anything.
         self._soonest: dict[str, float] = {}
-        #: Conversations that were cut off, and may still be on their way out.
+        #: Conversations that were cut off, and may still be on their way out, by the names and
+        #: the addresses of their sources.
         self._leaving: dict[str, list[asyncio.Task[None]]] = {}
         self._transports = Transports()
         self._slots = asyncio.Semaphore(_polls_at_once())
@@ -89,19 +90,25 @@ class Fleet:
             self._cut_off(self._members.pop(name), ends=True)
             self._observer.remove_source(name)
         changed = [
-            (index, source)
+            (index, source, socket)
             for index, source in enumerate(sources)
-            if self._is_new(source, _socket(source, listening))
+            if self._is_new(source, socket := _socket(source, listening))
         ]
-        for order, (index, source) in enumerate(changed):
-            before = self._members.get(source.name)
+        # All are cut off before any begins: one may take over another's address.
+        for _, source, socket in changed:
+            if (before := self._members.pop(source.name, None)) is not None:
+                same = (before.config.mi, before.socket) == (source.mi, socket)
+                self._cut_off(before, ends=not same)
+        for order, (index, source, socket) in enumerate(changed):
             delay = first_delay(order, source.poll_interval_seconds, len(changed))
             place = phase(index, source.poll_interval_seconds, len(sources))
-            socket = _socket(source, listening)
-            self._members[source.name] = self._begin(source, socket, place, delay, before)
+            self._members[source.name] = self._begin(source, socket, place, delay)
 
     def observe(self, outcome: Outcome) -> None:
-        """Have asked for what an outcome leaves in doubt (rule 8)."""
+        """Have asked for what an outcome leaves in doubt (rule 8), and who is alive again."""
+        for name in outcome.alive:
+            if (member := self._members.get(name)) is not None:
+                member.conversation.hear()
         for key in outcome.doubtful:
             member = self._members.get(key.source)
             if member is not None:
@@ -120,7 +127,7 @@ class Fleet:
         for member in self._members.values():
             self._cut_off(member, ends=True)
         self._members.clear()
-        leaving = [task for tasks in self._leaving.values() for task in tasks]
+        leaving = {task for tasks in self._leaving.values() for task in tasks}
         if leaving:
             await asyncio.wait(leaving, timeout=END_SECONDS)
             await end(leaving)
@@ -135,17 +142,13 @@ class Fleet:
         self._soonest[member.config.mi] = member.conversation.soonest()
         member.talking.cancel()
         leaving = asyncio.create_task(_leave(member, ends=ends))
-        self._leaving.setdefault(member.config.name, []).append(leaving)
+        for one in (member.config.name, member.config.mi):
+            self._leaving.setdefault(one, []).append(leaving)
 
-    def _begin(
-        self, source: Source, socket: str, place: float, delay: float, before: _Member | None
-    ) -> _Member:
+    def _begin(self, source: Source, socket: str, place: float, delay: float) -> _Member:
         interval = source.poll_interval_seconds
         now = asyncio.get_running_loop().time()
         pace = Pace(interval, source.max_share, now + place, random.random)
-        if before is not None:
-            same = (before.config.mi, before.socket) == (source.mi, socket)
-            self._cut_off(before, ends=not same)
         pace.soonest = self._soonest.pop(source.mi, 0.0)
         auth, tls = source.basic_auth, source.tls
         transport = self._transports.to(
@@ -161,7 +164,7 @@ class Fleet:
             client,
             self._ingest,
             pace,
-            Doubts(source.max_share),
+            Doubts(source.max_share, pace.soonest),
             Subscription(source.name, socket, monotonic=loop.time, clock=self._clock)
             if socket
             else None,
@@ -170,7 +173,7 @@ class Fleet:
         )
         self._observer.add_source(source.name, interval)
         delay = max(delay, pace.soonest - now)
-        leaving = tuple(self._leaving.get(source.name, ()))
+        leaving = {task for one in (source.name, source.mi) for task in self._leaving.get(one, ())}
         talking = self._tasks.start(f"poll {source.name}", self._talk(conversation, delay, leaving))
         return _Member(source, socket, conversation, talking)
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from sr_exporter.errors import NotKept
+from sr_exporter.model import Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from sr_exporter.ingest import Ingest
-    from sr_exporter.model import Rejection, Statement, Way
+    from sr_exporter.model import Statement, Way
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +24,8 @@ TELL_SECONDS = 60.0
 STOP_SECONDS = 3.0
 #: As much of a stranger's words as is shown.
 _SHOWN = 100
+#: So many senders are known apart in what was logged of them.
+MOST_KINDS = 1000
 
 
 class EventObserver(Protocol):
@@ -42,21 +45,37 @@ class EventObserver(Protocol):
 
 
 class Seldom:
-    """Lets one log line of a kind through in a while: who is refused does not write our log."""
+    """Lets one log line of a kind through in a while: who is refused does not write our log.
+
+    A kind is told by what it is of, such as its sender; of so many senders at a time that all
+    cannot be known the rest are one.
+    """
 
     def __init__(self) -> None:
         #: When a kind was last told of, and how many came since.
-        self._told: dict[object, tuple[float, int]] = {}
+        self._told: dict[tuple[object, str], tuple[float, int]] = {}
 
-    def tell(self, kind: object, what: str, **more: object) -> None:
+    def tell(self, kind: object, of: str, what: str, **more: object) -> None:
         """Log a warning, unless one of its kind was logged a moment ago."""
         now = asyncio.get_running_loop().time()
-        told_at, untold = self._told.get(kind, (-TELL_SECONDS, 0))
+        key = kind, of
+        if key not in self._told and len(self._told) >= MOST_KINDS:
+            self._forget(now)
+            if len(self._told) >= MOST_KINDS:
+                key = kind, ""
+        told_at, untold = self._told.get(key, (-TELL_SECONDS, 0))
         if now < told_at + TELL_SECONDS:
-            self._told[kind] = (told_at, untold + 1)
+            self._told[key] = (told_at, untold + 1)
             return
-        self._told[kind] = (now, 0)
-        log.warning(what, **more, untold_before=untold)
+        self._told[key] = (now, 0)
+        log.warning(what, **more, **({"more_like_it": untold} if untold else {}))
+
+    def _forget(self, now: float) -> None:
+        self._told = {
+            key: (told_at, untold)
+            for key, (told_at, untold) in self._told.items()
+            if now < told_at + TELL_SECONDS
+        }
 
 
 class Intake:
@@ -83,6 +102,7 @@ class Intake:
         self._observer.event_rejected(way, reason)
         self.seldom.tell(
             (way, reason),
+            sender.partition(" ")[0] + said[:_SHOWN] * (reason is Rejection.UNKNOWN_PEER),
             "event refused",
             transport=way,
             reason=reason,

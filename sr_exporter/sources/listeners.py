@@ -36,6 +36,9 @@ class Listener(Protocol):
     def close(self) -> None:
         """Take no more; what was taken goes its way."""
 
+    def lost(self) -> bool:
+        """Whether nobody can reach it any more."""
+
     async def closed(self) -> None:
         """Wait until that has come to its end, which is soon."""
 
@@ -75,12 +78,15 @@ class Listeners:
         prepared = Prepared(Senders(events, sources), _places(events))
         faults: list[Fault] = []
         for place in prepared.wanted:
-            if place in self._listeners:
+            if place in self._listeners and not self._listeners[place].lost():
                 continue
             try:
                 prepared.fresh[place] = await self._bind(place)
             except OSError as error:
                 faults.append(_fault(place, error))
+            except BaseException:
+                self.discard(prepared)
+                raise
         if faults:
             self.discard(prepared)
             raise ConfigError(faults)
@@ -89,8 +95,9 @@ class Listeners:
     def apply(self, prepared: Prepared) -> None:
         """Listen on these places, and no others; who is connected where nothing changed stays."""
         self._observer.configure_events(prepared.senders.known, prepared.senders.expected())
-        for place in [place for place in self._listeners if place not in prepared.wanted]:
-            self._close(place)
+        for place in tuple(self._listeners):
+            if place not in prepared.wanted or place in prepared.fresh:
+                self._close(place)
         self._listeners.update(prepared.fresh)
         for place in prepared.fresh:
             log.info("listening for events", transport=place.way, listening=str(place.where))

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
     from sr_exporter.config import Events, Source
 
-_plain = lru_cache(maxsize=1024)(plain_address)
+
+@lru_cache(maxsize=1024)
+def plain(address: str) -> str:
+    """Spell an address of a socket as `events.peers` does: IPv4 never as IPv6."""
+    try:
+        return plain_address(address)
+    except ValueError:
+        return address  # one with a scope
 
 
 class Senders:
@@ -38,11 +45,11 @@ class Senders:
     def over_tcp(self, method: str, address: str) -> str | None:
         """Give the source of an event; None: a stranger's."""
         if method == EVENT:  # no name was given when subscribing
-            return self._peers.get(_plain(address))
+            return self._peers.get(plain(address))
         return method if method in self.known else None
 
     def over_udp(self, address: str) -> str | None:
-        return self._peers.get(_plain(address))
+        return self._peers.get(plain(address))
 
     def over_unix(self, path: str) -> str | None:
         return self._unix.get(path)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from sr_exporter.model import Rejection, Way
 from sr_exporter.sources.intake import STOP_SECONDS, not_kept
+from sr_exporter.sources.senders import plain
 from sr_exporter.wire import events as wire
 from sr_exporter.wire.framing import Broken, Objects
 from sr_exporter.wire.text import Undecodable
@@ -37,6 +38,8 @@ READ_BYTES = 32 * 1024
 MOST_BATCHES = 4
 #: So many bytes of answers of a connection may wait to go out.
 MOST_ANSWER_BYTES = 256 * 1024
+#: And of one that brought no event that was taken.
+MOST_UNPROVEN_BYTES = 4 * 1024
 #: From one answer to the next.
 ANSWER_SECONDS = 0.002
 MOST_CONNECTIONS = 10_000
@@ -51,6 +54,8 @@ _OPTIONS = (
     # And nobody needs room for many.
     (socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024),
 )
+#: How the names of OpenSIPS' events begin; a name of a source that begins so is one all the same.
+_EVENTS = "E_"
 #: JSON-RPC's own codes, and its first that is free for servers.
 _INVALID_PARAMS, _SERVER_ERROR = -32602, -32000
 
@@ -100,6 +105,10 @@ class EventStream:
         for connection in tuple(self._connections):
             connection.finish()
 
+    def lost(self) -> bool:
+        """Say no: a port stays where it is."""
+        return False
+
     async def closed(self) -> None:
         """Wait until every connection is gone."""
         if self._connections:
@@ -111,11 +120,11 @@ class EventStream:
         if len(self._connections) >= self._most:
             if not self._unproven:
                 what = "connection refused: there are too many"
-                self.intake.seldom.tell(what, what, sender=connection.peer, most=self._most)
+                self.intake.seldom.tell(what, "", what, sender=connection.peer, most=self._most)
                 return False
             oldest = next(iter(self._unproven))
             what = "connection closed to make room: it brought no event"
-            self.intake.seldom.tell(what, what, sender=oldest.peer, most=self._most)
+            self.intake.seldom.tell(what, "", what, sender=oldest.peer, most=self._most)
             self.left(oldest)
             oldest.abort()
         self._connections.add(connection)
@@ -130,6 +139,12 @@ class EventStream:
         self._unproven.pop(connection, None)
         if not self._connections and self._all_gone is not None and not self._all_gone.done():
             self._all_gone.set_result(None)
+
+
+def _stranger(method: str) -> str:
+    if method == wire.EVENT:
+        return "the address is not in events.peers"
+    return f"no source is called {method!r}"
 
 
 class _Batch(NamedTuple):
@@ -155,6 +170,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writable = True
         self._reading = True
         self._finishing = False
+        self._proven = False
         self._transport: asyncio.Transport | None = None
         self._address = ""
         self.peer = ""
@@ -166,8 +182,8 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")  # None: it is gone already
         if peer is not None:
-            self._address = peer[0]
-            self.peer = f"{peer[0]} port {peer[1]}"
+            self._address = plain(peer[0])
+            self.peer = f"{self._address} port {peer[1]}"
         if peer is None or not self._stream.joined(self):
             self.abort()
             return
@@ -244,13 +260,18 @@ class Connection(asyncio.BufferedProtocol):
                 continue
             senders = self._stream.senders
             source = senders.over_tcp(event.method, self._address) if senders else None
+            if source is None and event.method.startswith(_EVENTS) and event.method != wire.EVENT:
+                said = f"another event: {event.method}"
+                self._refuse(Rejection.MALFORMED, event.id, said, asked)
+                continue
             if source is None:
-                self._refuse(Rejection.UNKNOWN_PEER, event.id, event.method, asked)
+                self._refuse(Rejection.UNKNOWN_PEER, event.id, _stranger(event.method), asked)
                 continue
             taken.append(event.params.statement(source, Way.TCP))
             if event.id is not None:
                 asked.append((event.id, None))
         if taken:
+            self._proven = True
             self._stream.proven(self)
         kept = self._intake.take(taken) if taken else None
         if kept is not None:
@@ -270,8 +291,7 @@ class Connection(asyncio.BufferedProtocol):
         if request_id is not None:
             malformed = reason is Rejection.MALFORMED
             code = _INVALID_PARAMS if malformed else _SERVER_ERROR
-            why = said if malformed else f"{said} is no source's name, nor has {self._address} one"
-            asked.append((request_id, wire.refusal(request_id, code, why)))
+            asked.append((request_id, wire.refusal(request_id, code, said)))
 
     def _kept(self, kept: asyncio.Future[None]) -> None:
         not_kept(kept)  # heard also where nobody is to be answered any more
@@ -316,10 +336,9 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        owed = MOST_ANSWER_BYTES if self._proven else MOST_UNPROVEN_BYTES
         read = (
-            not self._finishing
-            and len(self._batches) < MOST_BATCHES
-            and self._answer_bytes < MOST_ANSWER_BYTES
+            not self._finishing and len(self._batches) < MOST_BATCHES and self._answer_bytes < owed
         )
         if read and not self._reading:
             transport.resume_reading()

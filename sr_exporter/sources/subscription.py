@@ -24,6 +24,13 @@ RENEW_SECONDS = EXPIRE_SECONDS / 2
 
 #: What tells that nobody answered, so that the next good poll is the time to try.
 _UNANSWERED = (PollFailure.CONNECT, PollFailure.TIMEOUT)
+#: What tells that it was not taken.
+_NOT_TAKEN = (
+    PollFailure.CONNECT,
+    PollFailure.AUTH,
+    PollFailure.RPC_ERROR,
+    PollFailure.UNSUPPORTED,
+)
 
 
 class Subscription:
@@ -47,6 +54,8 @@ class Subscription:
         #: When the source started that we subscribed at.
         self._life: float | None = None
         self._expires: float | None = None
+        #: Until when OpenSIPS may know us, though it was not heard to say so.
+        self._known_until: float | None = None
         self._error: str | None = None
 
     @property
@@ -67,10 +76,14 @@ class Subscription:
     async def ask(self, client: MiClient) -> None:
         """Subscribe, or renew; what comes of it is in `shown`."""
         self.due = self._monotonic() + RENEW_SECONDS
-        expires = self._clock() + EXPIRE_SECONDS
+        expires, before = self._clock() + EXPIRE_SECONDS, self._known_until
+        # What is cut off, or answered too late, may have been taken.
+        self._known_until = expires
         try:
             await client.subscribe(self.socket, EXPIRE_SECONDS)
         except MiError as error:
+            if error.reason in _NOT_TAKEN:
+                self._known_until = before
             if error.reason in _UNANSWERED:
                 self.due = None
             if self._error is None:
@@ -83,10 +96,10 @@ class Subscription:
 
     async def end(self, client: MiClient) -> None:
         """Have OpenSIPS forget us, if it knows us still."""
-        if self._expires is None or self._expires <= self._clock():
+        if self._known_until is None or self._known_until <= self._clock():
             return
         try:
             await client.subscribe(self.socket, 0)
         except MiError as error:
             log.warning("subscription not ended", source=self._source, error=str(error))
-        self._expires = None
+        self._expires = self._known_until = None

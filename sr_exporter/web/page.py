@@ -22,13 +22,14 @@ from sr_exporter.model import OWN_SOURCE, Kind, fold
 from sr_exporter.words import meaning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from sr_exporter.held import Entry, Source
     from sr_exporter.ingest import Ingest
+    from sr_exporter.model import Subscribed
     from sr_exporter.state import State
 
 #: How many identifiers one page shows.
@@ -80,9 +81,11 @@ class PageRoutes:
         state: State,
         ingest: Ingest,
         clock: Callable[[], float],
+        subscriptions: Callable[[], Mapping[str, Subscribed]],
         *,
         external_url: str = "",
     ) -> None:
+        self._subscriptions = subscriptions
         self._state = state
         self._ingest = ingest
         self._clock = clock
@@ -114,7 +117,7 @@ class PageRoutes:
             group=group,
             identifier=identifier,
             now=_moment(self._clock()),
-            sources=[_source_row(held) for held in sources],
+            sources=[_source_row(held, self._unheard(held.name)) for held in sources],
             rows=rows[:PAGE_ROWS],
             total=len(rows),
             not_ready=sum(row.state == "not ready" for row in rows),
@@ -125,13 +128,20 @@ class PageRoutes:
         found = bool(rows) if group or identifier else bool(sources)
         return HTMLResponse(page, status_code=404 if asked and not found else 200, headers=_HEADERS)
 
+    def _unheard(self, source: str) -> str | None:
+        """Say why a source that is to send events does not."""
+        subscribed = self._subscriptions().get(source)
+        if subscribed is None or subscribed.error is None:
+            return None
+        return f"not subscribed to its events: {subscribed.error}"
+
     async def runbooks(self, _: Request) -> Response:
         """`GET /runbooks`: what to do about each alert; headings are anchors."""
         page = self._templates.get_template("runbooks.html").render(runbooks=_runbooks_html())
         return HTMLResponse(page, headers=_HEADERS)
 
 
-def _source_row(source: Source) -> _SourceRow:
+def _source_row(source: Source, unheard: str | None) -> _SourceRow:
     if source.name == OWN_SOURCE:
         state, good = "this exporter", True
     elif source.kind is Kind.PUSHED:
@@ -155,7 +165,7 @@ def _source_row(source: Source) -> _SourceRow:
         address=source.address,
         identifiers=len(entries),
         not_ready=not_ready if _is_known(source) else None,
-        error=source.last_error or "",
+        error="; ".join(error for error in (source.last_error, unheard) if error),
     )
 
 

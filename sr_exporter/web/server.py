@@ -70,7 +70,9 @@ def listen(address: Address) -> socket.socket:
                 (address.host, address.port), family=family, backlog=_BACKLOG
             )
     except OSError as error:
-        raise ListenError(f"cannot listen on {address}: {_why(error)}") from None
+        raise ListenError(
+            f"cannot listen on {address}: {_why(error)}; --web.listen-address names another"
+        ) from None
     # Accepted sockets inherit it. asyncio sets it only where a socket's protocol number is
     # given, which it is not here, and an answer in two writes would wait 40 ms for an ACK.
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -77,6 +77,8 @@ def event(data: bytes) -> Event:
     found = _read(data)
     if found.jsonrpc != "2.0":
         raise Undecodable("it is not JSON-RPC 2.0")
+    if not _can_be_written(found.id):
+        raise Undecodable("its id is not UTF-8")
     said = convert(found.params, EventParams)
     for key, value in found.params.items():
         if key not in EventParams.__struct_fields__ and value != EVENT:
@@ -101,9 +103,15 @@ def request_id(data: bytes) -> int | str | None:
     if b'"id"' not in data:
         return None
     try:
-        return convert(loads(data), _Request).id
+        found = convert(loads(data), _Request).id
     except Undecodable:
         return None
+    return found if _can_be_written(found) else None
+
+
+def _can_be_written(request_id: int | str | None) -> bool:
+    """Whether an id can be given back: one that is no UTF-8 cannot."""
+    return not isinstance(request_id, str) or name(request_id) == request_id
 
 
 # --- as OpenSIPS writes them --------------------------------------------------------------

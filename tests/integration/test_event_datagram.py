@@ -285,6 +285,22 @@ def test_a_unix_socket_is_open_to_all_and_goes_with_us(run, tmp_path):
     run(act())
 
 
+def test_a_socket_that_was_removed_comes_back_with_a_reload(run, tmp_path):
+    """Nobody can reach a socket whose file is gone."""
+
+    async def act() -> None:
+        path = tmp_path / "events"
+        events = Events(unix=((str(path), "sip-1"),))
+        async with ears(events) as heard:
+            path.unlink()
+            await heard.configure(events)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.sendto(event(2, 1), str(path))
+            await until(lambda: heard.state.sources["sip-1"].last_seen)
+
+    run(act())
+
+
 def test_a_left_over_socket_is_replaced(run, tmp_path):
     """Of a process that was killed, say."""
     path = tmp_path / "s"

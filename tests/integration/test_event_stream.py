@@ -145,7 +145,7 @@ def test_an_answer_comes_when_what_it_is_for_is_kept_and_not_before(run):
             answers = await objects(reader, 3)
             assert [one["id"] for one in answers] == [5, 5_000_000, 6]
             assert ["result" in one for one in answers] == [True, True, False]
-            assert answers[2]["error"]["message"].startswith("nobody is no source's name")
+            assert answers[2]["error"]["message"].startswith("no source is called 'nobody'")
 
     run(act())
 
@@ -439,8 +439,11 @@ def test_a_stranger_does_not_write_our_log(run, monkeypatch):
             assert (more["transport"], more["reason"], more["said"]) == (
                 "tcp",
                 STRANGER,
-                "intruder",
+                "no source is called 'intruder'",
             )
+            writer.write(event(2, 1, method="another") * 10)
+            await until(lambda: heard.rejected("tcp", STRANGER) == 1010)
+            assert [more["said"] for _, more in logged[1:]] == ["no source is called 'another'"]
             assert heard.state.sources.get("intruder") is None
 
     run(act())

@@ -281,6 +281,18 @@ def test_what_a_crash_left_behind_is_removed(tmp_path):
     assert {one.name for one in folder.iterdir()} == {alive.name, file.name, other.name}
 
 
+def test_who_needs_no_temporary_folder_asks_for_none(monkeypatch):
+    """On a read-only file system there may be none, and no source over a Unix socket."""
+
+    def none() -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr(places, "gettempdir", none)
+    Transports().close()
+    with pytest.raises(OSError, match="temporary"), places.OwnFolder().name():
+        raise AssertionError
+
+
 def test_a_folder_of_somebody_else_is_not_used(own_folder):
     """In a folder that anybody may write to, another may have been faster."""
     mine = places.OwnFolder()

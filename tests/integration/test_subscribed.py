@@ -137,6 +137,7 @@ def test_what_changes_is_shown_before_any_poll(kind, release, folder, tmp_path):
             assert (shown["socket"], shown["error"]) == (socket, None)
             assert 100 < shown["expires"] - time.time() < 121
             assert _events(app) == 0
+            assert _statuses(app, "opensips_sr_source_subscribed") == {"": 1}
             sip.turn(-1, "trunk down")
             eventually(lambda: _statuses(app) == {"core": 1, "sql_cacher": -1})
             sip.turn(1)
@@ -235,6 +236,9 @@ def test_a_source_that_refuses_is_polled_all_the_same(folder, tmp_path):
         assert "event_subscribe" in error
         assert _source_of(app)["subscription"]["expires"] is None
         assert _source_of(app)["up"] is True
+        assert _statuses(app, "opensips_sr_source_subscribed") == {"": 0}
+        page = app.client.session.get(app.base, timeout=10).text
+        assert "not subscribed to its events: it knows neither event_subscribe nor" in page
 
 
 def test_a_reload_subscribes_and_ends_subscriptions(folder, tmp_path):

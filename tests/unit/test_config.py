@@ -1407,7 +1407,7 @@ def test_the_documented_example_is_right() -> None:
     assert config.events == Events(
         stream=Endpoint("0.0.0.0", 9798),
         advertise=Endpoint("10.0.0.9", 9798),
-        datagram=Endpoint("127.0.0.1", 9799),
+        datagram=Endpoint("0.0.0.0", 9799),
         unix=(("/run/sr-exporter/sip-3.sock", "sip-3"),),
         peers=(("10.0.0.6", "sip-2"),),
     )

@@ -121,6 +121,8 @@ class Bench:
     def _doubt(self, outcome: Outcome) -> None:
         for key in outcome.doubtful:
             self.conversation.doubt(key.group, key.identifier)
+        if outcome.alive:
+            self.conversation.hear()
 
     async def __aenter__(self) -> Self:
         await self.ingest.observe(Configured((PolledSource(NAME, 60.0),)))
@@ -178,7 +180,7 @@ def test_polling_goes_on_for_ever_and_is_seen():
     async def act(bench: Bench, client: Client) -> None:
         await until(1000.5)
         assert client.when("statuses") == [10.0 * turn for turn in range(101)]
-        assert bench.observer.intervals == [10.0] * 101
+        assert set(bench.observer.intervals) == {10.0}
         assert client.rests >= 101
 
     play(act)
@@ -265,6 +267,31 @@ def test_who_does_not_answer_is_asked_with_the_next_good_poll(reason):
     play(act)
 
 
+def test_a_source_that_is_heard_while_its_polls_fail_is_polled_soon():
+    """It is there; that it is asked at most once an interval holds for it, too."""
+
+    async def act(bench: Bench, client: Client) -> None:
+        await until(1.0)
+        for what in ("statuses", "uptime"):
+            client.failing[what] = PollFailure.CONNECT
+        await until(200.0)
+        failed = client.when("statuses")[-1]
+        assert bench.observer.intervals[-1] > 40.0
+        await until(failed + 3.0)
+        for turn in range(50):
+            bench.event(turn + 1, turn + 2)
+        assert bench.state.sources[NAME].down_since is not None
+        await until(failed + 11.0)
+        assert client.when("statuses")[-1] == failed + 10.0
+        client.failing.clear()
+        await until(failed + 19.0)
+        bench.event(51, 52)
+        await until(failed + 21.0)
+        assert bench.state.sources[NAME].up
+
+    play(act)
+
+
 def test_a_source_that_was_away_is_subscribed_again():
     """Its up time may not tell that it restarted: it is told in whole seconds."""
 
@@ -302,6 +329,55 @@ def test_an_end_is_told_to_a_source_that_knows_us():
         assert bench.shown.expires is None
         await bench.conversation.end()
         assert client.when("expire 0") == [1.0]
+
+    play(act)
+
+
+@pytest.mark.parametrize("reason", [PollFailure.TIMEOUT, PollFailure.MALFORMED])
+def test_what_may_have_been_taken_is_ended(reason):
+    """The answer came too late, or was none: OpenSIPS may send us events all the same."""
+
+    async def act(bench: Bench, client: Client) -> None:
+        client.failing[ASKED] = reason
+        await until(1.0)
+        assert bench.shown.expires is None
+        await bench.conversation.end()
+        assert client.when("expire 0") == [1.0]
+
+    play(act)
+
+
+def test_a_subscription_that_is_cut_off_is_ended():
+    async def talk() -> None:
+        client = Client()
+        bench = Bench(client)
+        await bench.ingest.observe(Configured((PolledSource(NAME, 60.0),)))
+        answered = client.subscribe
+
+        async def never(socket: str, expire_seconds: int) -> None:
+            await asyncio.sleep(1000.0 if expire_seconds else 0.0)
+            await answered(socket, expire_seconds)
+
+        client.subscribe = never  # type: ignore[method-assign]
+        talking = asyncio.create_task(bench.conversation.run(0.0, asyncio.Semaphore(1)))
+        await until(5.0)
+        talking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await talking
+        await bench.conversation.end()
+        assert client.when("expire 0") == [5.0]
+        await bench.ingest.settle()
+
+    virtual_time.run(talk())
+
+
+@pytest.mark.parametrize("reason", [PollFailure.CONNECT, PollFailure.RPC_ERROR])
+def test_what_was_not_taken_is_not_ended(reason):
+    async def act(bench: Bench, client: Client) -> None:
+        client.failing[ASKED] = reason
+        await until(1.0)
+        await bench.conversation.end()
+        assert client.when("expire 0") == []
 
     play(act)
 
@@ -380,6 +456,70 @@ def test_a_good_poll_settles_the_doubts_from_before_it():
             bench.event(-1, 1, group)
         await until(30.0)
         assert sum(len(client.when(f"{group}/main")) for group in "abc") == 1
+
+    play(act)
+
+
+@pytest.mark.parametrize("took", [0.05, 0.4, 3.0])
+def test_polls_are_made_however_many_keys_are_in_doubt(took):
+    """A poll that is due is not put off for single keys, for it tells of all of them."""
+
+    async def act(bench: Bench, client: Client) -> None:
+        def ask(slowly):
+            async def asked(*names: str) -> object:
+                await asyncio.sleep(took)
+                return await slowly(*names)
+
+            return asked
+
+        for what in ("statuses", "reports", "uptime_seconds", "status"):
+            setattr(client, what, ask(getattr(client, what)))
+        turn = 0
+        while asyncio.get_running_loop().time() < 2000.0:
+            bench.event(1, -1)
+            bench.event(-1, 1)
+            turn += 1
+            await until(0.5 * turn)
+        polls = client.when("statuses")
+        gaps = [later - earlier for earlier, later in pairwise(polls[1:])]
+        assert max(gaps) <= max(20.0, 6.1 * took / 0.05)
+        assert client.when("core/main")
+        assert max(bench.observer.intervals) >= max(gaps) - 0.001, "the gauge shows it"
+
+    play(act)
+
+
+def test_nothing_is_asked_before_the_first_poll():
+    """A conversation that takes over from another has its share to keep."""
+
+    async def talk() -> None:
+        client = Client()
+        bench = Bench(client)
+        await bench.ingest.observe(Configured((PolledSource(NAME, 60.0),)))
+        talking = asyncio.create_task(bench.conversation.run(50.0, asyncio.Semaphore(1)))
+        bench.conversation.doubt("core", "main")
+        bench.event(5, 6)
+        bench.event(6, 7)
+        await until(49.0)
+        assert client.asked == []
+        await until(51.0)
+        assert client.asked[0] == "statuses"
+        talking.cancel()
+        await bench.ingest.settle()
+
+    virtual_time.run(talk())
+
+
+@pytest.mark.parametrize("reason", [PollFailure.TOO_BIG, PollFailure.MALFORMED])
+def test_one_key_that_cannot_be_asked_for_leaves_the_doubts_of_others(reason):
+    async def act(bench: Bench, client: Client) -> None:
+        await until(1.0)
+        client.failing["core/main"] = reason
+        for group in ("core", "b", "c"):
+            bench.event(1, -1, group)
+            bench.event(-1, 1, group)
+        await until(9.0)
+        assert [len(client.when(f"{group}/main")) for group in ("core", "b", "c")] == [1, 1, 1]
 
     play(act)
 

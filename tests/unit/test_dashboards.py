@@ -41,6 +41,7 @@ EXPORTED = frozenset(
         "opensips_sr_events_total",
         "opensips_sr_events_rejected_total",
         "opensips_sr_events_dropped_total",
+        "opensips_sr_source_subscribed",
         "sr_exporter_push_requests_total",
         "sr_exporter_notifications_total",
         "sr_exporter_notification_latency_seconds_bucket",

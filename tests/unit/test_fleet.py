@@ -112,6 +112,36 @@ def test_who_waits_for_a_connection_to_go_is_changed_again():
     run(act)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([("sip-1", "a")], [("renamed", "a")]),
+        ([("sip-1", "a"), ("sip-2", "b")], [("sip-1", "b"), ("sip-2", "a")]),
+        ([("sip-1", "a"), ("sip-2", "b")], [("sip-2", "a")]),
+    ],
+    ids=["renamed", "swapped", "taken over"],
+)
+def test_a_connection_is_its_addresss_whatever_the_name(before, after):
+    """Who asks where another asked before waits until that one is gone."""
+
+    async def act(fleet: Fleet, transports: FakeTransports) -> None:
+        def sources(named: list[tuple[str, str]]) -> list[Source]:
+            return [Source(name, f"http://{host}/mi", max_share=1.0) for name, host in named]
+
+        fleet.configure(sources(before))
+        await asyncio.sleep(0.2)
+        first = list(transports.asked)
+        fleet.configure(sources(after))
+        await _a_while()
+        assert transports.asked == first
+        for transport in first:
+            transport.let_go.set()
+        await asyncio.sleep(0.6)
+        assert len(transports.asked) == len(first) + len(after)
+
+    run(act)
+
+
 def test_others_are_not_kept_waiting():
     """A connection that does not go is its source's own."""
 

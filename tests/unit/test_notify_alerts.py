@@ -132,7 +132,7 @@ def test_the_alert_of_a_lost_source_says_so():
     state.apply(PollFailed("sip-1", NOW + 10, PollFailure.CONNECT, "connection refused"), NOW + 10)
     after = alert_of(state, key)
     assert after.annotations["description"] == (
-        before.annotations["description"] + " This is what sip-1 last said:"
+        before.annotations["description"] + ". This is what sip-1 last said:"
         " it does not answer now (connection refused)."
     )
     assert after.fingerprint == before.fingerprint

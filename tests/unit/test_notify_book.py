@@ -221,6 +221,25 @@ def test_an_alert_that_fires_again_is_not_forgotten_with_its_past():
     assert len(b.book.levels()) == 1
 
 
+def test_what_flaps_is_waited_for_once():
+    """Within its `for`, and in the time in which it is told to be resolved: a heap each is flat."""
+    b = Bench()
+    b.reload(AlertRule(group="slow", for_seconds=3600.0))
+    for _ in range(200):
+        for group in ("slow", "g"):
+            b.push(-1, group)
+            b.later(0.5)
+            b.push(1, group)
+    assert len(b.book._due) <= 2
+    assert len(b.book._ended) <= 2
+    b.push(-1, "slow")
+    b.later(3600.0)
+    assert b.firing() == ["slow"]
+    b.push(1, "slow")
+    b.later(901.0)
+    assert list(b.book.levels()) == []
+
+
 def test_our_own_sources_and_notifiers_have_no_alert_here():
     """A lost source has one of its own."""
     b = Bench()

@@ -253,6 +253,16 @@ def test_one_that_is_both_is_polled():
     assert sip.source.polled
 
 
+def test_what_finds_no_room_is_counted():
+    sender = Sender()
+    sender.state.limit_identifiers = 1
+    sender.event(1, -1)
+    for _ in range(3):
+        sender.event(1, -1, Key(SENDER, "dialplan", "main"))
+    assert sender.state.identifiers == 1
+    assert sender.source.refused == 3
+
+
 # --- groups of which nothing is known -------------------------------------------------------
 
 

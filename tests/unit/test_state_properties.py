@@ -141,6 +141,7 @@ class Model:
         return (
             (said.at is not None and said.at > now + 60)
             or (polled and (said.old_status is None or bool(said.reports)))
+            or (polled and said.ttl_seconds is not None)
             or (new and len(self.keys) >= self.limit and not self.buried(said, now))
         )
 

@@ -143,6 +143,14 @@ def test_a_request_is_answered_with_its_id():
         }
 
 
+@pytest.mark.parametrize("request_id", [b'"\xff"', rb'"\ud800"'])
+def test_an_id_that_cannot_be_given_back_is_a_fault_of_the_event(request_id):
+    data = written(id=0).replace(b'"id": 0', b'"id": ' + request_id)
+    assert request_id in data
+    with pytest.raises(Undecodable, match="id"):
+        event(data)
+
+
 def test_what_was_not_taken_is_answered_with_its_id_too():
     """Also where nothing but the id can be understood."""
     assert json.loads(events.refusal(7, -32000, "why")) == {
@@ -151,7 +159,17 @@ def test_what_was_not_taken_is_answered_with_its_id_too():
         "id": 7,
     }
     assert events.request_id(b'{"id":7,"method":5,"params":"\xff"}') == 7
-    for nothing in (b"{}", b'{"id":null}', b'{"id":1.5}', b'{"id":{}}', b"{", b"[7]", b"\xff"):
+    for nothing in (
+        b'{"id":"\xff"}',
+        rb'{"id":"\ud800"}',
+        b"{}",
+        b'{"id":null}',
+        b'{"id":1.5}',
+        b'{"id":{}}',
+        b"{",
+        b"[7]",
+        b"\xff",
+    ):
         assert events.request_id(nothing) is None
 
 
