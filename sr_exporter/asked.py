@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sr_exporter.model import ChangeKind, fold
+from sr_exporter.model import ChangeKind, fold, is_another_life
 from sr_exporter.rings import continues
 from sr_exporter.subjects import Subjects, in_order
 
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from sr_exporter.held import Entry, Source
     from sr_exporter.model import Checked, ListedStatus, PollFailed, PollFailure, Report, Snapshot
     from sr_exporter.outcome import Outcome
-
-#: How far the up time may stray before it is another life (rule 13).
-UPTIME_SLACK_SECONDS = 5.0
 
 
 class Asked(Subjects):
@@ -132,13 +129,11 @@ class Asked(Subjects):
         before, source.uptime_seconds = source.uptime_seconds, uptime
         asked_at = poll.requested_at if poll.uptime_asked_at is None else poll.uptime_asked_at
         start = asked_at - uptime
-        if source.start_time is not None:
-            fell = before is not None and uptime < before
-            if not fell and abs(start - source.start_time) <= UPTIME_SLACK_SECONDS:
-                return False
-        first_sight = source.start_time is None
+        held = source.start_time
+        if held is not None and not is_another_life(uptime, start, before, held):
+            return False
         source.start_time = start
-        return not first_sight
+        return held is not None
 
     def _ring(
         self, out: Outcome, source: Source, entry: Entry, listed: tuple[Report, ...]

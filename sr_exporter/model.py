@@ -31,6 +31,9 @@ INT32_MAX = 2**31 - 1
 TOMBSTONE_SECONDS = 86_400.0
 TOMBSTONES = 100_000
 
+#: How far an up time, told in whole seconds, may stray before it is of another life.
+UPTIME_SLACK_SECONDS = 5.0
+
 #: How many reports a pushed key keeps: the depth of OpenSIPS' script groups.
 PUSHED_RING = 50
 #: How many reports any key keeps at most: OpenSIPS' deepest ring (facts, section 5).
@@ -59,6 +62,18 @@ class Report(NamedTuple):
 
     timestamp: float
     log: str
+
+
+def is_another_life(
+    uptime_seconds: float, start_time: float, before_seconds: float | None, held: float
+) -> bool:
+    """Say whether an up time tells of a restart (rule 13 of the design).
+
+    `start_time` is when it says that the source started; `held` is the start that was known, and
+    `before_seconds` the up time that was told last.
+    """
+    fell = before_seconds is not None and uptime_seconds < before_seconds
+    return fell or abs(start_time - held) > UPTIME_SLACK_SECONDS
 
 
 def is_ready(status: int) -> bool:

@@ -222,7 +222,8 @@ class Command:
     def wait_ready(self, within: float = 20.0) -> None:
         def ready() -> bool:
             assert self.process.poll() is None, f"it ended: {self.said}"
-            with contextlib.suppress(requests.ConnectionError):
+            # It takes connections before it answers: until what it starts with is in force.
+            with contextlib.suppress(requests.ConnectionError, requests.Timeout):
                 return self.client.session.get(f"{self.base}/-/ready", timeout=5).ok
             return False
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sr_exporter.errors import MiError
 from sr_exporter.mi.client import Command
-from sr_exporter.model import PollFailure, Snapshot
+from sr_exporter.model import PollFailure, Snapshot, is_another_life
 from sr_exporter.sources.ladder import Ladder
 from sr_exporter.sources.reports import ReportPieces
 from sr_exporter.sources.statuses import Pieces, StatusPieces
@@ -28,8 +28,6 @@ T = TypeVar("T")
 
 #: How many lesser faults of one poll are counted; a peer could make millions.
 FAULTS_PER_POLL = 1000
-#: How far the up time may stray before it is another life (rule 13).
-UPTIME_SLACK_SECONDS = 5.0
 
 
 class Listing:
@@ -125,21 +123,18 @@ class _Life:
     """One life of the peer, from its start to its end."""
 
     number: int = 0
-    _uptime: float = 0.0
+    _uptime: float | None = None
     _started: float | None = None
 
     def began_anew(self, uptime: float, asked_at: float) -> bool:
         """Whether the peer has restarted, as this up time tells (rule 13)."""
-        fell, self._uptime = uptime < self._uptime, uptime
-        started = asked_at - uptime
-        if self._started is None:
-            self._started = started
-            return False
-        if not fell and abs(started - self._started) <= UPTIME_SLACK_SECONDS:
+        before, self._uptime = self._uptime, uptime
+        started, held = asked_at - uptime, self._started
+        if held is not None and not is_another_life(uptime, started, before, held):
             return False
         self._started = started
-        self.number += 1
-        return True
+        self.number += held is not None
+        return held is not None
 
 
 async def _tolerate(asked: Awaitable[T], faults: list[tuple[PollFailure, str]]) -> T | None:
