@@ -22,18 +22,22 @@ from sr_exporter.mi.transports import name_of
 from sr_exporter.model import Configured, PolledSource
 from sr_exporter.notify.alerts import Links
 from sr_exporter.notify.book import AlertBook
+from sr_exporter.notify.letters import Letters
 from sr_exporter.notify.notifiers import Notifiers
 from sr_exporter.notify.outbox import Outbox
 from sr_exporter.notify.rules import Rules
 from sr_exporter.own import NotifierTeller, OwnState
 from sr_exporter.reload import Reloader
+from sr_exporter.report_rules import ReportRules
 from sr_exporter.sources.fleet import Fleet
 from sr_exporter.sources.listeners import Listeners
 from sr_exporter.state import State
 from sr_exporter.store.sqlite import SqliteStore
 from sr_exporter.tasks import Tasks, end
 from sr_exporter.web.access import Access
+from sr_exporter.web.alerts import AlertsRoutes
 from sr_exporter.web.health import HealthRoutes
+from sr_exporter.web.notifications import NotificationsRoutes
 from sr_exporter.web.page import PageRoutes
 from sr_exporter.web.push import PushRoutes
 from sr_exporter.web.reload import ReloadRoute
@@ -133,7 +137,7 @@ class App:
         ingest.subscribe(own.observe)
         teller = NotifierTeller(metrics, own)
         notifiers = Notifiers(state, store, book, outbox, teller, tasks, self.clock)
-        notifiers.restore(kept, config.notifiers, Rules(config.rules))
+        notifiers.restore(kept, config.notifiers, Rules(config.rules, watchdog=config.watchdog))
         ingest.subscribe(notifiers.observe)
 
         access = Access()
@@ -173,6 +177,10 @@ class App:
                 health=HealthRoutes(ingest),
                 reload=ReloadRoute(reloader.reload, access),
                 sources=SourcesRoute(state, fleet.subscriptions),
+                notifications=NotificationsRoutes(
+                    Letters(store, outbox, book, links, self.clock), access
+                ),
+                alerts=AlertsRoutes(book, notifiers.names, self.clock),
             ),
             sockets,
         )
@@ -242,9 +250,16 @@ class _Configurable:
         self.listeners.apply(prepared)
         # Alerts of sources that leave end by the rules of before.
         await self.ingest.observe(
-            Configured(polled, config.limits.identifiers, tuple(sorted(only_events)))
+            Configured(
+                polled,
+                config.limits.identifiers,
+                tuple(sorted(only_events)),
+                ReportRules(config.reports.rules, config.reports.switched_off),
+                config.limits.subjects,
+                config.reports.subject_ttl_seconds,
+            )
         )
-        self.notifiers.configure(config.notifiers, Rules(config.rules))
+        self.notifiers.configure(config.notifiers, Rules(config.rules, watchdog=config.watchdog))
         self.access.configure(config.tokens)
         self.push.limit_bytes = config.limits.body_bytes
         self.store.retain(config.storage.retention_seconds)

@@ -1,15 +1,15 @@
 """What the answers of polled sources alter: snapshots, answers to single questions, failures.
 
-Rules 5, 6, 7, 9 and 13 bind here (state.py has them in words).
+Rules 5, 6, 7, 9, 13 and 16 bind here (state.py has them in words).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sr_exporter.ledger import Ledger
 from sr_exporter.model import ChangeKind, fold, is_another_life
 from sr_exporter.rings import continues
+from sr_exporter.subjects import Subjects, in_order
 
 if TYPE_CHECKING:
     from sr_exporter.held import Entry, Source
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sr_exporter.outcome import Outcome
 
 
-class Asked(Ledger):
+class Asked(Subjects):
     """The part of the state that asking alters."""
 
     def snapshot(self, out: Outcome, poll: Snapshot, now: float) -> None:
@@ -27,10 +27,14 @@ class Asked(Ledger):
         self._heard(out, source, poll, now)
         listed = self._list(out, source, poll, now)
         self._prune(out, source, poll, listed)
+        if source.polls_since_restart == 0:
+            self.end_subjects(out, source, poll.requested_at)
+        fresh = []
         for item in poll.reports or ():
             held = source.entry(item.group, item.identifier)
             if held is not None:
-                self._ring(out, source, held, item.reports)
+                fresh.append((held, self._ring(out, source, held, item.reports)))
+        self.heed(out, in_order(fresh), now)
 
     def _prune(self, out: Outcome, source: Source, poll: Snapshot, listed: set[Entry]) -> None:
         """Remove what a complete poll does not list, but nothing of a partial group (rule 6)."""
@@ -131,7 +135,10 @@ class Asked(Ledger):
         source.start_time = start
         return held is not None
 
-    def _ring(self, out: Outcome, source: Source, entry: Entry, listed: tuple[Report, ...]) -> None:
+    def _ring(
+        self, out: Outcome, source: Source, entry: Entry, listed: tuple[Report, ...]
+    ) -> tuple[Report, ...]:
+        """Take a ring as it is listed. Gives what is new in it."""
         # The up time is asked last: a restart between the reports and it shows in the reports
         # of the next poll only.
         restarted = source.polls_since_restart <= 1
@@ -143,6 +150,7 @@ class Asked(Ledger):
             entry.reports = listed
             entry.reports_total += new
             out.keep(entry)
+        return listed[len(listed) - new :]
 
     def poll_failed(self, out: Outcome, failed: PollFailed, now: float) -> None:
         source = self.sources.get(failed.source)

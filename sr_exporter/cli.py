@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import structlog
 import uvloop
 
-from sr_exporter import __version__, config, demo, mi_command
+from sr_exporter import __version__, config, demo, mi_command, notifications_command, rules_command
 from sr_exporter.app import App, Options
 from sr_exporter.errors import ConfigError, ListenError, StoreFault, StoreUnusable
 from sr_exporter.logs import LEVELS, LogFormat, set_up
@@ -39,13 +39,16 @@ DEFAULT_ADDRESS = Address("", 9797)
 #: What systems allow without being asked for more.
 FEW_OPEN_FILES = 1024
 #: What the design names and this version does not have yet.
-_NOT_BUILT = ("check", "push", "rules", "notifications")
+_NOT_BUILT = ("check", "push")
 
 _EPILOG = """\
 commands:
   sr-exporter [serve]   run the exporter (see the options above)
   sr-exporter demo      run it with simulated OpenSIPS servers, no set-up
   sr-exporter mi        ask an OpenSIPS' Management Interface one thing
+  sr-exporter rules     show which alert rule decides for a key, and why
+  sr-exporter notifications
+                        show what webhooks are owed, and what was given up
 
 exit status: 0 stopped as asked, 1 cannot listen, 2 wrong command line or
 configuration, 3 the store cannot be used, 4 it is truncated, 5 it is damaged
@@ -62,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "serve": _serve,
         "demo": _demo,
         "mi": mi_command.run,
+        "notifications": notifications_command.run,
+        "rules": rules_command.run,
     }
     command = arguments[0] if arguments else ""
     if command in _NOT_BUILT:

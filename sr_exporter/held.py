@@ -6,7 +6,8 @@ owns them, and keeps none of them across an await.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sr_exporter.model import (
     Key,
@@ -18,10 +19,14 @@ from sr_exporter.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sr_exporter.model import PollFailure, Report
+    from sr_exporter.signals import SubjectRecord
     from sr_exporter.tally import Tally
+
+#: Shared by all that have none: most keys have none.
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Entry:
@@ -36,6 +41,7 @@ class Entry:
         "expires_at",
         "group",
         "identifier",
+        "matches",
         "on_expiry",
         "ready",
         "ready_changed_at",
@@ -43,6 +49,7 @@ class Entry:
         "reports_total",
         "stated_at",
         "status",
+        "subjects",
         "tally",
         "touched",
         "ttl_seconds",
@@ -73,6 +80,9 @@ class Entry:
         self.touched = 0
         #: How its changes are counted while polls and events may not both have told of them.
         self.tally: Tally | None = None
+        #: Replaced when they change, never altered: a record of them may be on its way to disk.
+        self.matches: Mapping[str, int] = _NONE
+        self.subjects: Mapping[str, SubjectRecord] = _NONE
 
     @property
     def key(self) -> Key:
@@ -94,6 +104,8 @@ class Entry:
             ttl_seconds=self.ttl_seconds,
             on_expiry=self.on_expiry,
             expired=self.expired,
+            matches=dict(self.matches),
+            subjects=dict(self.subjects),
         )
 
     @classmethod
@@ -116,9 +128,31 @@ class Entry:
         entry.ttl_seconds = record.ttl_seconds
         entry.on_expiry = record.on_expiry
         entry.expired = record.expired
+        entry.matches = record.matches or _NONE
+        entry.subjects = record.subjects or _NONE
         if record.ttl_seconds is not None and not record.expired:
             entry.expires_at = now + record.ttl_seconds
         return entry
+
+
+class Reported(NamedTuple):
+    """A subject of an entry: what its report texts tell of somebody."""
+
+    entry: Entry
+    subject: str
+
+    @property
+    def who(self) -> tuple[str, ...]:
+        return (*self.entry.key.folded(), self.subject)
+
+    @property
+    def record(self) -> SubjectRecord | None:
+        """What is held of it; None once it has ended."""
+        return self.entry.subjects.get(self.subject)
+
+    @property
+    def ends_at(self) -> float | None:
+        return None if self.record is None else self.record.ends_at
 
 
 class Group:
@@ -152,8 +186,11 @@ class Source:
         "polls_since_restart",
         "refused",
         "report_overruns_total",
+        "reporting",
         "stale_after_seconds",
         "start_time",
+        "subjects",
+        "subjects_refused_total",
         "transport",
         "uptime_seconds",
         "version",
@@ -189,6 +226,11 @@ class Source:
         #: How many identifiers found no room under the limit: of the last poll; where it is not
         #: polled, how many events of such identifiers there were.
         self.refused = 0
+        #: Its entries that have subjects, and how many these are together.
+        self.reporting: dict[Entry, None] = {}
+        self.subjects = 0
+        #: How many subjects found no room under theirs; not kept.
+        self.subjects_refused_total = 0
 
     @property
     def polled(self) -> bool:
@@ -209,6 +251,12 @@ class Source:
     def entries(self) -> Iterator[Entry]:
         for group in self.groups.values():
             yield from group.entries.values()
+
+    def reported(self) -> Iterator[Reported]:
+        """Give every subject that report texts call not ready."""
+        for entry in self.reporting:
+            for subject in entry.subjects:
+                yield Reported(entry, subject)
 
     def entry(self, group: str, identifier: str) -> Entry | None:
         held = self.groups.get(fold(group))

@@ -9,8 +9,9 @@ import heapq
 import itertools
 from typing import TYPE_CHECKING
 
-from sr_exporter.held import Entry, Group, Source
+from sr_exporter.held import Entry, Group, Reported, Source
 from sr_exporter.model import TOMBSTONE_SECONDS, TOMBSTONES, Change, ChangeKind, Kind, fold
+from sr_exporter.outcome import SubjectTurn
 from sr_exporter.tally import Tally
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Ledger:
         self.not_ready: dict[Entry, None] = {}
         #: When keys that are held no more were removed, by folded key, in order of removal.
         self.tombstones: dict[Key, float] = {}
-        self._due: list[tuple[float, int, Entry | Source]] = []
+        self._due: list[tuple[float, int, Entry | Source | Reported]] = []
         self._due_limit = _DUE_ROOM
         self._tie = itertools.count()
 
@@ -128,6 +129,11 @@ class Ledger:
         self._index(entry)
         if entry.expires_at is not None:
             self.schedule(entry.expires_at, entry)
+        if entry.subjects:
+            entry.group.source.reporting[entry] = None
+            entry.group.source.subjects += len(entry.subjects)
+        for subject, record in entry.subjects.items():
+            self.schedule(record.ends_at, Reported(entry, subject))
 
     def _index(self, entry: Entry) -> None:
         if entry.ready:
@@ -141,6 +147,8 @@ class Ledger:
         self.identifiers -= 1
         self.not_ready.pop(entry, None)
         entry.expires_at = None
+        for subject in list(entry.subjects):
+            self.end_subject(out, Reported(entry, subject), at)
         self._log_entry(
             out,
             ChangeKind.REMOVED,
@@ -157,6 +165,19 @@ class Ledger:
             del group.source.groups[fold(group.name)]
             if not group.source.groups and group.source.kind is Kind.PUSHED:
                 self._drop_source(out, group.source)
+
+    def end_subject(self, out: Outcome, reported: Reported, at: float) -> None:
+        """Have a subject be called not ready no more."""
+        entry, subject = reported
+        left = dict(entry.subjects)
+        record = left.pop(subject)
+        entry.subjects = left
+        source = entry.group.source
+        source.subjects -= 1
+        if not left:
+            del source.reporting[entry]
+        out.subjects.append(SubjectTurn(at, entry, subject, record, ended=True))
+        out.keep(entry)
 
     def _bury(self, out: Outcome, entry: Entry, at: float) -> None:
         """Remember when a key was removed: nothing older may bring it back."""
@@ -203,7 +224,7 @@ class Ledger:
             group = source.groups[fold(name)] = Group(source, name)
         return group
 
-    def schedule(self, at: float, what: Entry | Source) -> None:
+    def schedule(self, at: float, what: Entry | Source | Reported) -> None:
         heapq.heappush(self._due, (at, next(self._tie), what))
         if len(self._due) > self._due_limit:
             # Every push with a time to live leaves an older deadline behind.
@@ -258,7 +279,9 @@ class Ledger:
         )
 
 
-def _due_time(what: Entry | Source) -> float | None:
+def _due_time(what: Entry | Source | Reported) -> float | None:
+    if isinstance(what, Reported):
+        return what.ends_at
     return what.withheld_from if isinstance(what, Source) else what.expires_at
 
 

@@ -11,7 +11,10 @@ from __future__ import annotations
 import enum
 import string
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from sr_exporter.signals import ReportReader, SubjectRecord
 
 #: The identifier OpenSIPS means when none is named.
 MAIN = "main"
@@ -270,6 +273,12 @@ class Configured:
     limit_identifiers: int = 1_000_000
     #: And these send events, and are not polled.
     event_sources: tuple[str, ...] = ()
+    #: Reads what is reported from now on; None: nobody does.
+    reader: ReportReader | None = None
+    #: How many subjects of one source are held at most.
+    limit_subjects: int = 1_000
+    #: For how long a subject is held that no text names again.
+    subject_ttl_seconds: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +352,10 @@ class KeyRecord:
     on_expiry: OnExpiry = OnExpiry.NOT_READY
     #: The time to live has run out already; nothing is due.
     expired: bool = False
+    #: How many reports fitted which report rule.
+    matches: dict[str, int] = field(default_factory=dict)
+    #: What report texts call not ready.
+    subjects: dict[str, SubjectRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,33 +4,29 @@
 headers even, holds a thread for ever. So the sockets are watched from outside: at the
 deadline they are shut down, and the blocked read ends. Environment proxies, .netrc and
 redirects are off, and an answer's body is read only where the caller wants it and up to a
-limit (rule 2).
+limit (rule 2). Over TLS the peer's certificate is always verified.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import socket
+import ssl
 import threading
-from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import requests
-import urllib3.connection
-import urllib3.connectionpool
 import urllib3.exceptions
-from requests.adapters import HTTPAdapter
 
-from sr_exporter import __version__
+from sr_exporter import tls
+from sr_exporter.connections import Sockets, new_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import ThreadPoolExecutor
 
-USER_AGENT = f"sr-exporter/{__version__}"
 _CHUNK = 65536
 #: How long after the deadline a thread may take to notice that its socket is gone.
 _GRACE_SECONDS = 1.0
@@ -64,51 +60,13 @@ class Answer:
 class Post:
     """A request: JSON, posted in one write with its Content-Length."""
 
-    url: str
+    url: str = field(repr=False)
     body: bytes
     timeout_seconds: float
     limit_bytes: int
-    headers: Mapping[str, str]
-
-
-class _Sockets:
-    """The open connections of one `Outbound`, so that another thread can end them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: list[socket.socket] = []
-        self._over = False
-
-    def begin(self) -> None:
-        """Let a request have its connection."""
-        with self._lock:
-            self._over = False
-
-    def add(self, connected: socket.socket) -> None:
-        # One request at a time: whatever was connected before is done with. A duplicate, for
-        # wrapping in TLS detaches the original from its descriptor.
-        self.release()
-        with self._lock:
-            self._held.append(connected.dup())
-            if self._over:  # a host's second address may be connected after the deadline
-                self._end()
-
-    def shut_down(self) -> None:
-        """End what is connected, and what will be until `begin`."""
-        with self._lock:
-            self._over = True
-            self._end()
-
-    def _end(self) -> None:
-        for held in self._held:
-            with contextlib.suppress(OSError):
-                held.shutdown(socket.SHUT_RDWR)
-
-    def release(self) -> None:
-        with self._lock:
-            for held in self._held:
-                held.close()
-            self._held.clear()
+    headers: Mapping[str, str] = field(repr=False)
+    #: Certificates that the peer is trusted by, in PEM; None: the system's.
+    ca: str | None = None
 
 
 class Outbound:
@@ -116,8 +74,10 @@ class Outbound:
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
-        self._sockets = _Sockets()
-        self._session = self._new_session()
+        self._sockets = Sockets()
+        #: Whom the session trusts.
+        self._ca: str | None = None
+        self._session = new_session(self._sockets, self._ca)
         self._running: asyncio.Future[Answer] | None = None
         self._aborted = False
         #: A thread uses the session; whoever hangs up meanwhile leaves the closing to it.
@@ -191,22 +151,12 @@ class Outbound:
         self._aborted = True
         self._sockets.shut_down()
 
-    def _new_session(self) -> requests.Session:
-        session = _Session()
-        session.trust_env = False
-        # What a peer wants remembered would make every request to it longer.
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        session.headers.clear()
-        session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
-        adapter = _Adapter(self._sockets)
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
-        return session
-
     # --- on a thread of the pool -----------------------------------------------------------
 
     def _exchange(self, post: Post, wants_body: Callable[[int], bool]) -> Answer:
         try:
+            if post.ca != self._ca:
+                self._trust(post.ca)
             with self._session.post(
                 post.url,
                 data=post.body,
@@ -239,6 +189,12 @@ class Outbound:
             raise OutboundError(Failure.BROKEN, _reason(error)) from None
         finally:
             self._done()
+
+    def _trust(self, ca: str | None) -> None:
+        """Go on with connections to whom these certificates prove, and no others."""
+        self._session.close()
+        self._ca = ca
+        self._session = new_session(self._sockets, self._ca)
 
     def _too_late(self, post: Post) -> OutboundError:
         return OutboundError(Failure.TIMEOUT, f"no whole answer within {post.timeout_seconds:g} s")
@@ -305,10 +261,8 @@ def _failure(error: BaseException) -> Failure:
 def _reason(error: BaseException) -> str:
     """Say what happened in the words of the innermost cause, without a URL."""
     for cause in reversed(_causes(error)):
-        if isinstance(cause, socket.gaierror):
-            return f"name not resolved: {cause.strerror}"
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror.lower()
+            return _said_by_the_system(cause)
         if isinstance(cause, ConnectionError):
             return str(cause)[:200] or type(cause).__name__
         if type(cause).__module__ == "http.client":
@@ -318,43 +272,9 @@ def _reason(error: BaseException) -> str:
     return type(error).__name__
 
 
-# --- urllib3, with its sockets in view -----------------------------------------------------
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Say that nothing is a redirect: of one, requests reads the whole body unasked."""
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, sockets: _Sockets) -> None:
-        self._sockets = sockets
-        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _watched_pools(self._sockets)
-
-
-def _watched_pools(sockets: _Sockets) -> dict[str, Any]:
-    """Make connection pools whose every new socket is also known to `sockets`."""
-
-    class HttpConnection(urllib3.connection.HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            connected = super()._new_conn()
-            sockets.add(connected)
-            return connected
-
-    class HttpsConnection(urllib3.connection.HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            connected = super()._new_conn()
-            sockets.add(connected)
-            return connected
-
-    class HttpPool(urllib3.connectionpool.HTTPConnectionPool):
-        ConnectionCls = HttpConnection
-
-    class HttpsPool(urllib3.connectionpool.HTTPSConnectionPool):
-        ConnectionCls = HttpsConnection
-
-    return {"http": HttpPool, "https": HttpsPool}
+def _said_by_the_system(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return tls.why(error)
+    if isinstance(error, socket.gaierror):
+        return f"name not resolved: {error.strerror}"
+    return str(error.strerror).lower()

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sr_exporter.model import ChangeKind
 
 if TYPE_CHECKING:
-    from sr_exporter.held import Entry, Source
+    from sr_exporter.held import Entry, Reported, Source
     from sr_exporter.model import Change, Key
+    from sr_exporter.signals import SubjectRecord
 
 _ALTERING = frozenset({ChangeKind.APPEARED, ChangeKind.STATUS, ChangeKind.DETAILS})
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectTurn:
+    """A subject began, or ceased, to be called not ready. Not journalled."""
+
+    at: float
+    #: It may be held no more.
+    entry: Entry
+    subject: str
+    #: As it is, or as it was.
+    record: SubjectRecord
+    ended: bool
+
+    @property
+    def who(self) -> tuple[str, ...]:
+        return (*self.entry.key.folded(), self.subject)
 
 
 class Outcome:
@@ -21,9 +40,11 @@ class Outcome:
         "changes",
         "doubtful",
         "entries",
+        "named",
         "removed",
         "sources",
         "sources_removed",
+        "subjects",
         "tombstones",
     )
 
@@ -34,6 +55,10 @@ class Outcome:
         self.removed: dict[Key, None] = {}
         self.sources: dict[str, Source] = {}
         self.sources_removed: dict[str, None] = {}
+        #: Subjects that report texts began, or ceased, to call not ready, in order.
+        self.subjects: list[SubjectTurn] = []
+        #: Subjects that were called so already, of which there is a newer text.
+        self.named: list[Reported] = []
         #: Sources that were down by their polls, and sent something.
         self.alive: list[str] = []
         #: Keys of polled sources of which the last word may not be the latest (rule 8).

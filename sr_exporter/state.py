@@ -11,6 +11,7 @@ Rules that bind here (numbers as in the design):
 9.  Reports are counted by overlap (rings.py).
 13. A source's start time moves only when its up time fell, or differs by more than 5 s.
 14. Pushed state can expire.
+16. Report texts are hints, read by rules (subjects.py).
 
 What was removed is not revived by anything older, also not after a restart: it is remembered when
 it was removed, for a day.
@@ -25,7 +26,7 @@ import heapq
 from typing import TYPE_CHECKING
 
 from sr_exporter.asked import Asked
-from sr_exporter.held import Entry, Source
+from sr_exporter.held import Entry, Reported, Source
 from sr_exporter.model import (
     OWN_SOURCE,
     PUSHED_RING,
@@ -157,7 +158,8 @@ class State(Asked):
         if not late:
             self._live(entry, said, now)
         entry.touched = self.revision
-        self._report(entry, said, at)
+        fresh = self._report(entry, said, at)
+        self.heed(out, [(entry, report) for report in fresh], now)
         if source.kind is Kind.EVENT:
             source.heard, source.withheld = True, False
         if source.polled and source.down_since is not None:
@@ -226,9 +228,11 @@ class State(Asked):
             entry.expires_at = now + entry.ttl_seconds
             self.schedule(entry.expires_at, entry)
 
-    def _report(self, entry: Entry, said: Statement, at: float) -> None:
+    def _report(self, entry: Entry, said: Statement, at: float) -> list[Report]:
+        """Take the reports of a push. Gives those that are new, as far as they are held."""
+        fresh: list[Report] = []
         if not said.reports:
-            return
+            return fresh
         ring = list(entry.reports)
         for item in said.reports:
             report = item if isinstance(item, Report) else Report(at, item)
@@ -236,7 +240,9 @@ class State(Asked):
                 ring.append(report)
                 del ring[:-PUSHED_RING]
                 entry.reports_total += 1
+                fresh.append(report)
         entry.reports = tuple(ring)
+        return fresh[-PUSHED_RING:]
 
     # --- configuration, forgetting, time ---------------------------------------------------
 
@@ -262,6 +268,7 @@ class State(Asked):
         for name in configured.event_sources:
             if name not in polled:
                 self._only_events(out, self.source(name), now)
+        self.read_by(out, configured, now)
 
     def _only_events(self, out: Outcome, source: Source, now: float) -> None:
         """Take a source for one that sends events and is not polled, whatever it was."""
@@ -292,6 +299,8 @@ class State(Asked):
             what = heapq.heappop(self._due)[2]
             if isinstance(what, Source):
                 what.withheld = True
+            elif isinstance(what, Reported):
+                self.end_subject(out, what, at)
             elif what.on_expiry is OnExpiry.REMOVE:
                 self.remove(out, what, at)
             else:

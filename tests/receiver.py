@@ -8,11 +8,13 @@ import threading
 import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ssl import SSLError
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.ports import reserve_port
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
 
@@ -22,6 +24,8 @@ class Received:
     delivery: str
     body: dict[str, Any]
     headers: dict[str, str]
+    #: The body as it came.
+    raw: bytes
 
     @property
     def identifier(self) -> str:
@@ -36,19 +40,25 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say what went wrong, unless it is that a sender was killed."""
-        if not isinstance(sys.exception(), ConnectionError):
+        """Say what went wrong, unless it is that a sender was killed, or does not trust us."""
+        if not isinstance(sys.exception(), (ConnectionError, SSLError)):
             super().handle_error(request, client_address)
 
 
 class Receiver:
-    """`answers` are status codes, one a request; the last one stays.
+    """`answers` are status codes, one a request; the last one stays. `tls`: it speaks HTTPS.
 
     `received` is every attempt. `accepted` is those whose 2xx was sent whole. Both are in the
     order in which they came: an answer is noted later than its sender may know of it.
     """
 
-    def __init__(self, *answers: int, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *answers: int,
+        headers: dict[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._tls = tls
         self._answers = list(answers) or [200]
         self._headers = headers or {}
         self.received: list[Received] = []
@@ -69,7 +79,8 @@ class Receiver:
                 if len(body) < size:
                     raise ConnectionResetError
                 headers = dict(self.headers)
-                received = Received(at, headers.get("X-SR-Delivery", ""), json.loads(body), headers)
+                delivery = headers.get("X-SR-Delivery", "")
+                received = Received(at, delivery, json.loads(body), headers, body)
                 code = receiver.take(received)
                 self.send_response(code)
                 for name, value in receiver._headers.items():
@@ -84,7 +95,9 @@ class Receiver:
         self._handler = Handler
         self._reserved = reserve_port()
         self.port = self._reserved.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/hook"
+        scheme = "https" if self._tls else "http"
+        self.base = f"{scheme}://127.0.0.1:{self.port}"
+        self.url = f"{self.base}/hook"
         self._server: ThreadingHTTPServer | None = None
         self.listen()
         return self
@@ -102,6 +115,11 @@ class Receiver:
         """Take connections, again after `refuse`."""
         if self._server is None:
             self._server = _Server(("127.0.0.1", self.port), self._handler)
+            if self._tls is not None:
+                # The handshake is the connection's thread's, or one peer would stop all.
+                self._server.socket = self._tls.wrap_socket(
+                    self._server.socket, server_side=True, do_handshake_on_connect=False
+                )
             self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
             self._thread.start()
 

@@ -2,13 +2,16 @@
 
 from sr_exporter.config.parsing import load, parse
 from sr_exporter.config.values import (
+    Access,
     Alertmanager,
     AlertRule,
+    Authorization,
     BasicAuth,
     Config,
     Endpoint,
     Events,
     Limits,
+    Reports,
     Send,
     Source,
     Storage,
@@ -20,13 +23,16 @@ from sr_exporter.config.values import (
 from sr_exporter.redact import Secret, SecretUrl
 
 __all__ = [
+    "Access",
     "AlertRule",
     "Alertmanager",
+    "Authorization",
     "BasicAuth",
     "Config",
     "Endpoint",
     "Events",
     "Limits",
+    "Reports",
     "Secret",
     "SecretUrl",
     "Send",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sr_exporter.config.keys import SCHEMA, SPANS
 from sr_exporter.config.reading import Naming
+from sr_exporter.config.templates import Template, template
 from sr_exporter.config.values import AlertRule
 from sr_exporter.model import fold
 
@@ -22,14 +23,17 @@ _OWN_LABELS: Final = frozenset(
 )
 
 
-def read_rules(top: Section) -> tuple[AlertRule, ...]:
-    alerts = top.get("alerts")
+def read_rules(alerts: Section | None) -> tuple[AlertRule, ...]:
     if alerts is None:
         return ()
     #: Where what is to be decided was first met.
     decided: dict[tuple[str, ...], str] = {}
-    places = alerts.section(SCHEMA, "alerts").items("rules")
-    return tuple(_rule(place, decided) for place in places)
+    return tuple(_rule(place, decided) for place in alerts.items("rules"))
+
+
+def read_watchdog(alerts: Section | None) -> bool:
+    place = alerts.get("watchdog") if alerts else None
+    return place.flag() if place else False
 
 
 def _rule(place: Place, decided: dict[tuple[str, ...], str]) -> AlertRule:
@@ -40,22 +44,28 @@ def _rule(place: Place, decided: dict[tuple[str, ...], str]) -> AlertRule:
     if len(place.faults) == before:
         _must_be_reached(place, (source, group, identifier), decided)
     severity, wait = section.get("severity"), section.get("for")
-    silence = section.get("silence")
+    keep, silence = section.get("keep_firing_for"), section.get("silence")
     rule = AlertRule(
         source,
         group,
         identifier,
         severity=severity.name() if severity else None,
         for_seconds=wait.duration(*SPANS["for"]) if wait else None,
+        keep_firing_seconds=keep.duration(*SPANS["keep_firing_for"]) if keep else 0.0,
         labels=_labels(section),
+        annotations=_annotations(section),
         silence=silence.flag() if silence else False,
     )
-    said = [at for at in (severity, wait, section.get("labels") if rule.labels else None) if at]
+    labels = section.get("labels") if rule.labels else None
+    annotations = section.get("annotations") if rule.annotations else None
+    said = [at for at in (severity, wait, keep, labels, annotations) if at]
     if rule.silence:
         for at in said:
             at.fault("has no effect beside silence")
     elif not said and len(place.faults) == before:
-        place.fault("says nothing: give it severity, for, labels or silence")
+        place.fault(
+            "says nothing: give it severity, for, keep_firing_for, labels, annotations or silence"
+        )
     return rule
 
 
@@ -73,6 +83,23 @@ def _labels(section: Section) -> tuple[tuple[str, str], ...]:
         elif name in _OWN_LABELS:
             at.fault("is a label that the exporter sets itself")
     return tuple((name, at.name()) for name, at in entries.items())
+
+
+def _annotations(section: Section) -> tuple[tuple[str, Template], ...]:
+    place = section.get("annotations")
+    entries = place.mapping(_LABELS) if place else {}
+    found = ((name, _template(at)) for name, at in entries.items())
+    return tuple((name, one) for name, one in found if one is not None)
+
+
+def _template(place: Place) -> Template | None:
+    """Read a template; None where it is none."""
+    text = place.text("a template")
+    try:
+        return template(text) if text else None
+    except ValueError as error:
+        place.fault(str(error))
+        return None
 
 
 def _must_be_reached(

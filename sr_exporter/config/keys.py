@@ -21,21 +21,16 @@ class Schema:
         return f"{shape}.{key}" if shape else key
 
 
+_ACCESS: Final = ("basic_auth", "authorization", "tls")
+_BASIC_AUTH: Final = ("username", "password_file")
+_AUTHORIZATION: Final = ("type", "credentials_file")
+_TLS: Final = ("ca_file",)
 _PACE: Final = ("poll_interval", "timeout", "stale_after", "max_share")
 
 #: Designed, and refused by name until it is built.
 NOT_BUILT: Final = frozenset(
     {
-        "alerts.report_rules",
-        "alerts.rules[].annotations",
-        "alerts.rules[].keep_firing_for",
-        "limits.subjects",
-        "notifiers[].alertmanager.basic_auth",
-        "notifiers[].alertmanager.tls",
-        "notifiers[].webhook.basic_auth",
         "notifiers[].webhook.group_wait",
-        "notifiers[].webhook.secret_file",
-        "notifiers[].webhook.tls",
     }
 )
 
@@ -47,24 +42,37 @@ SCHEMA: Final = Schema(
         ),
         "defaults": _PACE,
         "sources[]": ("name", "mi", *_PACE, "basic_auth", "tls", "events"),
-        "sources[].basic_auth": ("username", "password_file"),
-        "sources[].tls": ("ca_file",),
+        "sources[].basic_auth": _BASIC_AUTH,
+        "sources[].tls": _TLS,
         "sources[].events": ("subscribe",),
         "events": ("stream", "datagram", "peers"),
         "events.stream": ("listen", "advertise"),
         "events.datagram": ("listen", "unix"),
         "push": ("tokens",),
         "push.tokens[]": ("token_file", "sources", "groups"),
-        "alerts": ("rules",),
+        "alerts": ("rules", "report_rules", "subject_ttl", "watchdog"),
         "alerts.rules[]": (
             *("source", "group", "identifier"),
-            *("severity", "for", "labels", "silence"),
+            *("severity", "for", "keep_firing_for", "labels", "annotations", "silence"),
+        ),
+        "alerts.report_rules[]": (
+            *("name", "enabled", "source", "group", "identifier"),
+            *("match", "meaning", "subject"),
         ),
         "notifiers[]": ("name", "alertmanager", "webhook"),
-        "notifiers[].alertmanager": ("urls", "send", "timeout"),
-        "notifiers[].webhook": ("url", "url_file", "send", "timeout", "max_age"),
+        "notifiers[].alertmanager": ("urls", "send", "timeout", *_ACCESS),
+        "notifiers[].alertmanager.basic_auth": _BASIC_AUTH,
+        "notifiers[].alertmanager.authorization": _AUTHORIZATION,
+        "notifiers[].alertmanager.tls": _TLS,
+        "notifiers[].webhook": (
+            *("url", "url_file", "send", "timeout", "max_age", "secret_file"),
+            *_ACCESS,
+        ),
+        "notifiers[].webhook.basic_auth": _BASIC_AUTH,
+        "notifiers[].webhook.authorization": _AUTHORIZATION,
+        "notifiers[].webhook.tls": _TLS,
         "storage": ("retention",),
-        "limits": ("identifiers", "body_bytes"),
+        "limits": ("identifiers", "subjects", "body_bytes"),
     },
     not_built=NOT_BUILT,
 )
@@ -78,6 +86,8 @@ SPANS: Final = {
     "timeout": (0.1, 5 * _MINUTE),
     "stale_after": (0.0, 365 * _DAY),
     "for": (0.0, 7 * _DAY),
+    "keep_firing_for": (0.0, 7 * _DAY),
+    "subject_ttl": (_MINUTE, 365 * _DAY),
     "max_age": (_MINUTE, 365 * _DAY),
     "retention": (60 * _MINUTE, 3650 * _DAY),
 }
@@ -85,5 +95,6 @@ SPANS: Final = {
 NUMBERS: Final = {
     "max_share": (0.001, 1.0),
     "identifiers": (1, 10_000_000),
+    "subjects": (0, 100_000),
     "body_bytes": (1024, 2**30),
 }

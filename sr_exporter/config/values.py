@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from sr_exporter.config.templates import Template
     from sr_exporter.redact import Secret, SecretUrl
+    from sr_exporter.report_rules import ReportRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,23 @@ class Tls:
 
     #: Certificates that are trusted instead of the system's, in PEM.
     ca: str
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """What the Authorization header says, of any kind but Basic."""
+
+    scheme: str
+    credentials: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a notifier and we prove to each other who we are."""
+
+    auth: BasicAuth | Authorization | None = None
+    #: For `https://` only; None: the system's certificates.
+    tls: Tls | None = None
 
 
 class Subscribe(enum.StrEnum):
@@ -110,6 +129,7 @@ class Alertmanager:
     #: Base URLs, without a slash at the end.
     urls: tuple[str, ...]
     timeout_seconds: float = 10.0
+    access: Access = Access()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +140,9 @@ class Webhook:
     timeout_seconds: float = 10.0
     #: What is owed for longer goes to the dead letters.
     max_age_seconds: float = 86_400.0
+    #: What deliveries are signed with; None: they are not.
+    secret: Secret | None = None
+    access: Access = Access()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +157,24 @@ class AlertRule:
     #: None: as built in.
     severity: str | None = None
     for_seconds: float | None = None
+    #: How long its alert goes on when it is well again.
+    keep_firing_seconds: float = 0.0
     #: The operator's own, which become part of who the alert is.
     labels: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[tuple[str, Template], ...] = ()
     silence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """How report texts are read (rule 16)."""
+
+    #: After the built-in ones.
+    rules: tuple[ReportRule, ...] = ()
+    #: Built-in rules that are not used.
+    switched_off: frozenset[str] = frozenset()
+    #: For how long a subject is held that no text names again.
+    subject_ttl_seconds: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +186,8 @@ class Storage:
 class Limits:
     identifiers: int = 1_000_000
     body_bytes: int = 32 * 1024 * 1024
+    #: Of one source.
+    subjects: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +196,9 @@ class Config:
     events: Events = field(default_factory=Events)
     tokens: tuple[Token, ...] = ()
     rules: tuple[AlertRule, ...] = ()
+    #: Whether an alert fires always, to show that alerts get through.
+    watchdog: bool = False
+    reports: Reports = field(default_factory=Reports)
     notifiers: tuple[Alertmanager | Webhook, ...] = ()
     storage: Storage = field(default_factory=Storage)
     limits: Limits = field(default_factory=Limits)

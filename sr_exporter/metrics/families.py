@@ -58,6 +58,7 @@ _KEY_FAMILIES: tuple[tuple[str, Kind, str, Callable[[Entry], float | None]], ...
 def families(state: State) -> Iterator[Family]:
     """Give every family of SR state, those without samples included."""
     yield from _of_keys(state)
+    yield from _of_texts(state)
     yield from _of_groups(state)
     yield from _of_sources(state)
     yield from _of_polled_sources(state)
@@ -72,6 +73,32 @@ def _of_keys(state: State) -> Iterator[Family]:
             if (value := value_of(entry)) is not None
         ]
         yield Family(name, kind, text, samples)
+
+
+def _of_texts(state: State) -> Iterator[Family]:
+    """Give what report texts tell (rule 16)."""
+    matches = [
+        Sample("", (*_key_labels(entry), ("rule", rule)), entry.matches.get(rule, 0))
+        for source in _shown(state)
+        for entry, rules in state.read_entries(source)
+        for rule in rules
+    ]
+    yield Family(
+        "opensips_sr_report_matches_total",
+        Kind.COUNTER,
+        "Reports that fitted a report rule.",
+        matches,
+    )
+    yield Family(
+        "opensips_sr_reported_ready",
+        Kind.GAUGE,
+        "What report texts call not ready, by its name in them: 0. No series without that.",
+        [
+            Sample("", (*_key_labels(reported.entry), ("subject", reported.subject)), 0)
+            for source in _shown(state)
+            for reported in source.reported()
+        ],
+    )
 
 
 def _of_groups(state: State) -> Iterator[Family]:
@@ -140,6 +167,13 @@ def _of_sources(state: State) -> Iterator[Family]:
         "How often a ring of reports turned over unseen, at least.",
         sources,
         lambda source: source.report_overruns_total,
+    )
+    yield _per_source(
+        "sr_exporter_subjects_refused_total",
+        Kind.COUNTER,
+        "Subjects of report texts for which limits.subjects left no room.",
+        sources,
+        lambda source: source.subjects_refused_total,
     )
 
 

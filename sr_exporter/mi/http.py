@@ -18,9 +18,8 @@ import ssl
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from sr_exporter import __version__
+from sr_exporter import __version__, tls
 from sr_exporter.errors import MiError
-from sr_exporter.mi import tls
 from sr_exporter.mi.http_answer import Answer, AnswerReader
 from sr_exporter.model import PollFailure
 

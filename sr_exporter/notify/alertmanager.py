@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from sr_exporter.notify import alerts, payload, retry
+from sr_exporter.notify import alerts, credentials, payload, retry
 from sr_exporter.outbound import Outbound, OutboundError, Post
 from sr_exporter.redact import redact_url
 from sr_exporter.tasks import end
@@ -43,7 +43,7 @@ class Instance:
 
     def __init__(
         self,
-        notifier: str,
+        config: Alertmanager,
         url: str,
         book: AlertBook,
         observer: NotifierObserver,
@@ -52,14 +52,13 @@ class Instance:
         on_turn: Callable[[], None],
     ) -> None:
         self.url = url
-        self._notifier = notifier
+        self._notifier = notifier = config.name
         self._api = url + "/api/v2/alerts"
         self._book = book
         self._observer = observer
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"alertmanager-{notifier}")
         self._outbound = Outbound(self._pool)
-        #: How long one request may take.
-        self.timeout_seconds = 10.0
+        self._config = config
         self._clock = clock
         self._told = 0
         self._attempts = 0
@@ -67,11 +66,20 @@ class Instance:
         self.error: str | None = None
         self._on_turn = on_turn
         self.changed = asyncio.Event()
+        #: Set when all of it is to be sent again, without waiting any longer.
+        self._afresh = asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
 
     @property
     def backlog(self) -> int:
         return len(self._book.changed_after(self._told))
+
+    def configure(self, config: Alertmanager) -> None:
+        """Send as it says from the next request on; at once, where that may mend an error."""
+        before, self._config = self._config, config
+        if before.access != config.access:
+            self._afresh.set()
+            self.changed.set()
 
     def start(self, tasks: Tasks) -> None:
         """Begin to send; one that sends already goes on."""
@@ -109,14 +117,15 @@ class Instance:
         resend_at = loop.time()
         while True:
             self.changed.clear()
-            whole = loop.time() >= resend_at
+            whole = self._afresh.is_set() or loop.time() >= resend_at
+            self._afresh.clear()
             wait = await self.send(whole=whole)
             if wait is None:
                 if whole:
                     resend_at = loop.time() + RESEND_SECONDS
-                await self._changed_or(resend_at - loop.time())
+                await _set_or(self.changed, resend_at - loop.time())
             else:
-                await asyncio.sleep(wait)
+                await _set_or(self._afresh, wait)
 
     async def send(self, *, whole: bool) -> float | None:
         """Send everything, or what changed. Gives how long to wait before the next try."""
@@ -171,9 +180,10 @@ class Instance:
         post = Post(
             url=self._api,
             body=payload.alertmanager(batch, self._clock()),
-            timeout_seconds=self.timeout_seconds,
+            timeout_seconds=self._config.timeout_seconds,
             limit_bytes=_LIMIT_BYTES,
-            headers={},
+            headers=credentials.headers(self._config.access),
+            ca=credentials.trusted(self._config.access),
         )
         try:
             answer = await self._outbound.post(post, wants_body=lambda status: status == 400)
@@ -184,11 +194,6 @@ class Instance:
             log.exception("sending failed", notifier=self._notifier)
             return None, {}, f"internal error: {type(error).__name__}"
         return answer.status, answer.headers, ""
-
-    async def _changed_or(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, seconds)):
-                await self.changed.wait()
 
     def _tell(self, error: str | None) -> None:
         if error == self.error:
@@ -238,16 +243,18 @@ class AlertmanagerSender:
         held = {instance.url: instance for instance in self._instances}
         self._instances = []
         for url in config.urls:
-            instance = held.pop(url) if url in held else self._new(url)
-            instance.timeout_seconds = config.timeout_seconds
+            if (instance := held.pop(url, None)) is None:
+                instance = self._new(config, url)
+            else:
+                instance.configure(config)
             self._instances.append(instance)
         if held:
             self._tell()
         return list(held.values())
 
-    def _new(self, url: str) -> Instance:
+    def _new(self, config: Alertmanager, url: str) -> Instance:
         return Instance(
-            self.name, url, self._book, self._observer, clock=self._clock, on_turn=self._tell
+            config, url, self._book, self._observer, clock=self._clock, on_turn=self._tell
         )
 
     def leave(self) -> list[Instance]:
@@ -278,6 +285,13 @@ class AlertmanagerSender:
         errors = [instance.error for instance in self._instances if instance.error is not None]
         said = f"{len(errors)} of {len(self._instances)}: {errors[0]}" if errors else None
         self._observer.stands(self.name, said)
+
+
+async def _set_or(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, so long at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, seconds)):
+            await event.wait()
 
 
 def _ended(record: AlertRecord, now: float) -> AlertRecord:

@@ -15,13 +15,16 @@ from sr_exporter.model import Key
 from sr_exporter.words import meaning
 
 if TYPE_CHECKING:
-    from sr_exporter.held import Entry
+    from sr_exporter.held import Entry, Source
     from sr_exporter.model import Change
     from sr_exporter.notify.rules import Rule
+    from sr_exporter.signals import SubjectRecord
     from sr_exporter.store.contract import AlertRecord
 
 NOT_READY = "OpenSIPSNotReady"
 SOURCE_DOWN = "OpenSIPSSourceDown"
+REPORTED = "OpenSIPSReportedNotReady"
+WATCHDOG = "SRExporterWatchdog"
 
 #: How Go prints no time: the end of an alert that still fires.
 ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -29,8 +32,11 @@ _NEWEST_REPORTS = 3
 _ENDED = "(This alert is ended by a change of the exporter's configuration, not by a recovery.)"
 _FNV_OFFSET, _FNV_PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, 2**64 - 1
 
-#: Whom an alert is about: a key, folded, or a source by its name.
+#: Whom an alert is about: a key, folded, and the subject if it is about one that its report
+#: texts name; or a source by its name.
 Who = tuple[str, ...]
+#: Whom the watchdog is about.
+NOBODY: Who = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +71,18 @@ class Links:
 def of_key(entry: Entry, rule: Rule, links: Links) -> Alert:
     """Make the alert of a key as it is now."""
     key = entry.key
+    labels = _key_labels(key, rule)
     return Alert(
-        labels=_key_labels(key, rule),
-        annotations=_annotations(entry, links),
+        labels=labels,
+        annotations=_annotated(
+            _annotations(entry, links),
+            rule,
+            labels,
+            status=entry.status,
+            word=meaning(key.group, key.identifier, entry.status),
+            ready=entry.ready,
+            details=entry.details,
+        ),
         starts_at=entry.ready_changed_at,
         generator_url=links.key(key),
     )
@@ -76,13 +91,15 @@ def of_key(entry: Entry, rule: Rule, links: Links) -> Alert:
 def of_removed_key(change: Change, rule: Rule, links: Links) -> Alert:
     """Make the alert of a key that is gone, to resolve it."""
     key = Key(change.source, change.group or "", change.identifier or "")
+    labels = _key_labels(key, rule)
+    said = {
+        "summary": f"{_place(key)} is gone",
+        "description": "The identifier is no longer listed, or was deleted.",
+        "runbook_url": links.runbook(NOT_READY),
+    }
     return Alert(
-        labels=_key_labels(key, rule),
-        annotations={
-            "summary": f"{_place(key)} is gone",
-            "description": "The identifier is no longer listed, or was deleted.",
-            "runbook_url": links.runbook(NOT_READY),
-        },
+        labels=labels,
+        annotations=_annotated(said, rule, labels, word="gone"),
         starts_at=change.at if change.not_ready_since is None else change.not_ready_since,
         generator_url=links.key(key),
     )
@@ -99,22 +116,52 @@ def of_source(
 ) -> Alert:
     """Make the alert of a polled source that is down, or was; `address` is where it is asked."""
     where = f" at {address}" if address else ""
-    said = f" Last error: {error}." if error else ""
+    last = f" Last error: {error}." if error else ""
+    labels = {
+        **rule.labels,
+        "alertname": SOURCE_DOWN,
+        "source": source,
+        "severity": rule.severity,
+    }
+    said = {
+        "summary": f"OpenSIPS {source} does not answer its Management Interface",
+        "description": f"{source} cannot be polled{where}; whether its parts are ready is"
+        f" not known.{last}",
+        "runbook_url": links.runbook(SOURCE_DOWN),
+    }
     return Alert(
-        labels={
-            **rule.labels,
-            "alertname": SOURCE_DOWN,
-            "source": source,
-            "severity": rule.severity,
-        },
-        annotations={
-            "summary": f"OpenSIPS {source} does not answer its Management Interface",
-            "description": f"{source} cannot be polled{where}; whether its parts are ready is"
-            f" not known.{said}",
-            "runbook_url": links.runbook(SOURCE_DOWN),
-        },
+        labels=labels,
+        annotations=_annotated(said, rule, labels, word="down", details=error),
         starts_at=since,
         generator_url=links.source(source),
+    )
+
+
+def of_subject(
+    entry: Entry, subject: str, record: SubjectRecord | None, rule: Rule, links: Links
+) -> Alert:
+    """Make the alert of somebody whom report texts of a key call not ready; None: no more."""
+    key = entry.key
+    labels = {**_key_labels(key, rule), "alertname": REPORTED, "subject": subject}
+    word = "reported not ready" if record else "not reported not ready any more"
+    said = {
+        "summary": f"{subject} is {word} by {_place(key)}",
+        "description": "",
+        "runbook_url": links.runbook(REPORTED),
+    }
+    if record:
+        said["description"] = (
+            f'A report says: "{record.log.strip()}".{_not_heard(entry.group.source)}'
+            " A text is a hint: see whether it is so."
+        )
+        said["reports"] = record.log
+    else:
+        said["description"] = "A report says that it is ready, or what was reported is outdated."
+    return Alert(
+        labels=labels,
+        annotations=_annotated(said, rule, labels, word=word),
+        starts_at=record.since if record else 0.0,
+        generator_url=links.key(key),
     )
 
 
@@ -133,12 +180,30 @@ def _not_recovered(annotations: dict[str, str]) -> dict[str, str]:
     return {**annotations, "description": f"{said} {_ENDED}".strip()}
 
 
+def of_watchdog(links: Links, since: float) -> Alert:
+    """Make the alert that always fires; of two exporters each has its own."""
+    return Alert(
+        labels={"alertname": WATCHDOG, "severity": "none", "exporter": links.external_url},
+        annotations={
+            "summary": "sr-exporter runs, and its alerts get through",
+            "description": "This alert always fires. When it is gone, sr-exporter has stopped, or"
+            " does not reach this Alertmanager.",
+            "runbook_url": links.runbook(WATCHDOG),
+        },
+        starts_at=since,
+        generator_url=links.external_url,
+    )
+
+
 def who_of(record: AlertRecord) -> Who:
     """Give whom a record is about, by its labels."""
     labels = record.labels
+    if labels["alertname"] == WATCHDOG:
+        return NOBODY
     if labels["alertname"] == SOURCE_DOWN:
         return (labels["source"],)
-    return tuple(key_of(labels).folded())
+    key = tuple(key_of(labels).folded())
+    return (*key, labels["subject"]) if labels["alertname"] == REPORTED else key
 
 
 def fingerprint(labels: dict[str, str]) -> str:
@@ -172,6 +237,39 @@ def _key_labels(key: Key, rule: Rule) -> dict[str, str]:
     }
 
 
+def _annotated(
+    said: dict[str, str],
+    rule: Rule,
+    labels: dict[str, str],
+    *,
+    word: str,
+    status: int = 0,
+    ready: bool = False,
+    details: str | None = None,
+) -> dict[str, str]:
+    """Give the annotations built in, and in their place those a rule has templates for."""
+    if not rule.annotations:
+        return said
+    values = {
+        "alertname": labels["alertname"],
+        "source": labels["source"],
+        "group": labels.get("group", ""),
+        "identifier": labels.get("identifier", ""),
+        "subject": labels.get("subject", ""),
+        "severity": rule.severity,
+        "labels": rule.labels,
+        "status": status,
+        "meaning": word,
+        "ready": ready,
+        "details": details or "",
+        "reports": said.get("reports", ""),
+        "summary": said["summary"],
+        "description": said["description"],
+    }
+    own = {name: template.render(values) for name, template in rule.annotations}
+    return {name: text for name, text in (said | own).items() if text or name not in own}
+
+
 def _annotations(entry: Entry, links: Links) -> dict[str, str]:
     key = entry.key
     word = meaning(key.group, key.identifier, entry.status)
@@ -181,19 +279,8 @@ def _annotations(entry: Entry, links: Links) -> dict[str, str]:
         description += f" ({word})"
     if entry.details:
         description += f": {entry.details}"
-    source = entry.group.source
-    if source.withheld or (source.polled and not source.up):
-        description = f"{description.removesuffix('.')}."
-    if source.polled and not source.up:
-        description += (
-            f" This is what {source.name} last said: it does not answer now"
-            f" ({source.last_error or 'not heard since the exporter started'})."
-        )
-    elif source.withheld:
-        description += (
-            f" This is what {source.name} last said:"
-            " it has not been heard since the exporter started."
-        )
+    if lost := _not_heard(entry.group.source):
+        description = f"{description.removesuffix('.')}.{lost}"
     said = {
         "summary": f"{_place(key)} is {state}",
         "description": description,
@@ -206,6 +293,21 @@ def _annotations(entry: Entry, links: Links) -> dict[str, str]:
         newest = entry.reports[-_NEWEST_REPORTS:]
         said["reports"] = "\n".join(report.log for report in newest)
     return said
+
+
+def _not_heard(source: Source) -> str:
+    """Say of what a source told that it is old, where it is."""
+    if source.polled and not source.up:
+        return (
+            f" This is what {source.name} last said: it does not answer now"
+            f" ({source.last_error or 'not heard since the exporter started'})."
+        )
+    if source.withheld:
+        return (
+            f" This is what {source.name} last said:"
+            " it has not been heard since the exporter started."
+        )
+    return ""
 
 
 def _place(key: Key) -> str:

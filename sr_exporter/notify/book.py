@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sr_exporter.held import Entry, Source
+from sr_exporter.held import Entry, Reported, Source
 from sr_exporter.notify import alerts
 from sr_exporter.notify.rules import Rules
 from sr_exporter.store.contract import AlertRecord
@@ -50,8 +50,12 @@ class AlertBook:
         self._pending: dict[Who, None] = {}
         #: Of whom something is said to begin in the future: that, and when it was first looked at.
         self._ahead: dict[Who, tuple[float, float]] = {}
+        #: When subjects ended whose alerts fire on.
+        self._subject_ended: dict[Who, float] = {}
         #: Which polled sources answer: the alerts of their keys say it too.
         self._up: dict[str, bool] = {}
+        #: Since when sources whose alert is kept firing are up again.
+        self._up_again: dict[str, float] = {}
         self._due: list[tuple[float, int, Who]] = []
         #: When which resolved level has been told long enough.
         self._ended: list[tuple[float, str]] = []
@@ -74,9 +78,12 @@ class AlertBook:
     def change_rules(self, rules: Rules) -> None:
         """Have the next `refresh` look at everything by these rules."""
         self._rules = rules
+        self._pending[alerts.NOBODY] = None
         self._pending.update(dict.fromkeys(self._firing))
         for entry in self._state.not_ready:
             self._pending[_who(entry.key)] = None
+        for reported in self._state.reported():
+            self._pending[reported.who] = None
         for source in self._state.sources.values():
             if source.down_since is not None:
                 self._pending[source.name,] = None
@@ -85,6 +92,8 @@ class AlertBook:
         """Remember whom to look at again."""
         for key in (*outcome.entries, *outcome.removed):
             self._pending[_who(key)] = None
+        self._pending.update(dict.fromkeys(turn.who for turn in outcome.subjects))
+        self._pending.update(dict.fromkeys(reported.who for reported in outcome.named))
         for name in (*outcome.sources, *outcome.sources_removed):
             self._pending[name,] = None
         for name, source in outcome.sources.items():
@@ -93,6 +102,7 @@ class AlertBook:
                 for entry in self._state.not_ready:
                     if entry.group.source is source:
                         self._pending[_who(entry.key)] = None
+                self._pending.update(dict.fromkeys(one.who for one in source.reported()))
         for name in outcome.sources_removed:
             self._up.pop(name, None)
 
@@ -135,8 +145,10 @@ class AlertBook:
         return None if mark is None else self._levels[mark].record
 
     def _look(self, who: Who, now: float, changed: dict[str, AlertRecord | None]) -> None:
-        wanted = self._wanted(who, now)
+        wanted = self._wanted(who, now) if who else self._watchdog(now)
         mark = self._firing.get(who)
+        if mark is not None and wanted is None and self._goes_on(who, mark, now):
+            return
         if mark is not None and (wanted is None or wanted.fingerprint != mark):
             del self._firing[who]
             ended = self._levels[mark].record
@@ -162,13 +174,20 @@ class AlertBook:
             self._firing[who] = record.fingerprint
             self._change(record, now, changed)
 
+    def _watchdog(self, now: float) -> Alert | None:
+        return alerts.of_watchdog(self._links, now) if self._rules.watchdog else None
+
     def _wanted(self, who: Who, now: float) -> Alert | None:
         """Give the alert that should fire for somebody now, if any; note when it will."""
         found = self._find(who)
         if isinstance(found, Source) and found.down_since is not None:
             rule, began = self._rules.for_source(found.name), found.down_since
+            self._up_again.pop(found.name, None)
         elif isinstance(found, Entry) and not found.ready:
             rule, began = self._rules.for_key(found.key, early=found.early), found.ready_changed_at
+        elif isinstance(found, Reported) and found.record is not None:
+            rule, began = self._rules.for_key(found.entry.key, early=False), found.record.since
+            self._subject_ended.pop(who, None)
         else:
             self._ahead.pop(who, None)
             return None
@@ -183,6 +202,9 @@ class AlertBook:
             return None
         if isinstance(found, Entry):
             return replace(alerts.of_key(found, rule, self._links), starts_at=since)
+        if isinstance(found, Reported):
+            alert = alerts.of_subject(*found, found.record, rule, self._links)
+            return replace(alert, starts_at=since)
         return alerts.of_source(
             found.name,
             rule,
@@ -191,6 +213,32 @@ class AlertBook:
             error=found.last_error,
             address=found.address,
         )
+
+    def _goes_on(self, who: Who, mark: str, now: float) -> bool:
+        """Whether an alert fires on though all is well again; note until when."""
+        found = self._find(who)
+        if isinstance(found, Entry) and found.ready:
+            rule = self._rules.for_key(found.key, early=found.early)
+            alert = alerts.of_key(found, rule, self._links)
+            since = min(found.ready_changed_at, now)
+        elif isinstance(found, Source) and found.polled and found.down_since is None:
+            rule = self._rules.for_source(found.name)
+            alert = alerts.of_source(found.name, rule, self._links, since=now, error=None)
+            since = min(self._up_again.setdefault(found.name, now), now)
+        elif isinstance(found, Reported):
+            rule = self._rules.for_key(found.entry.key, early=False)
+            alert = alerts.of_subject(*found, None, rule, self._links)
+            since = min(self._subject_ended.setdefault(who, now), now)
+        else:
+            return False
+        until = since + rule.keep_firing_seconds
+        if rule.silent or until <= now or alert.fingerprint != mark:
+            if isinstance(found, Source):
+                self._up_again.pop(found.name, None)
+            self._subject_ended.pop(who, None)
+            return False
+        heapq.heappush(self._due, (until, next(self._tie), who))
+        return True
 
     def _began(self, who: Who, said: float, now: float) -> float:
         """Give since when it is so. What is said to begin in the future began at first sight.
@@ -207,16 +255,21 @@ class AlertBook:
         return now
 
     def _is_unwell(self, who: Who) -> bool:
+        if who == alerts.NOBODY:
+            return True  # what ends the watchdog is no recovery
         found = self._find(who)
         if isinstance(found, Source):
             return found.down_since is not None
+        if isinstance(found, Reported):
+            return found.record is not None
         return found is not None and not found.ready
 
-    def _find(self, who: Who) -> Entry | Source | None:
-        source = self._state.sources.get(who[0])
+    def _find(self, who: Who) -> Entry | Reported | Source | None:
+        source = self._state.sources.get(who[0]) if who else None
         if source is None or len(who) == 1:
             return source
-        return source.entry(who[1], who[2])
+        entry = source.entry(who[1], who[2])
+        return entry if entry is None or len(who) == 3 else Reported(entry, who[3])
 
     def _forget_resolved(self, now: float, changed: dict[str, AlertRecord | None]) -> None:
         while self._ended and self._ended[0][0] <= now:

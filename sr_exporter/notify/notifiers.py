@@ -20,7 +20,7 @@ from sr_exporter.store.contract import Batch, Standing
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from sr_exporter.held import Entry, Source
+    from sr_exporter.held import Entry, Reported, Source
     from sr_exporter.notify.alertmanager import Instance
     from sr_exporter.notify.book import AlertBook
     from sr_exporter.notify.figures import NotifierObserver
@@ -65,6 +65,10 @@ class Notifiers:
         self._senders: dict[str, Sender] = {}
         self._following = False
         self._parting: _Parting | None = None
+
+    def names(self) -> list[str]:
+        """Give the names of those that are told."""
+        return list(self._senders)
 
     def observe(self, outcome: Outcome) -> None:
         """Follow what is observed."""
@@ -150,9 +154,9 @@ class Notifiers:
             self._observer.joined(new, _backlog_of(sender))
         return owed
 
-    def _unwell(self) -> list[Entry | Source]:
+    def _unwell(self) -> list[Entry | Reported | Source]:
         down = [one for one in self._state.sources.values() if one.down_since is not None]
-        return [*self._state.not_ready, *down]
+        return [*self._state.not_ready, *self._state.reported(), *down]
 
     def _reconfigure(
         self, wanted: Mapping[str, Config], leaving: Iterable[Sender]

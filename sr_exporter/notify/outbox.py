@@ -5,7 +5,8 @@ the same commit as the change that owes them. Delivery is webhook.py's, the orde
 owed queues.py's.
 
 A change to "not ready" under a rule with a `for` is *held*: its row waits until `for` is
-over. If the key is back by then the row is withdrawn, and neither is sent.
+over. If the key is back by then the row is withdrawn, and neither is sent. So it is the other way
+round: under a rule with `keep_firing_for` the end of an alert is held.
 """
 
 from __future__ import annotations
@@ -14,12 +15,22 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from sr_exporter.config.values import Send
-from sr_exporter.held import Entry
 from sr_exporter.model import ChangeKind, Key
 from sr_exporter.notify import alerts, payload
+from sr_exporter.notify.edges import (
+    FIRST,
+    OVER,
+    Edge,
+    Unwell,
+    is_event,
+    kept_until,
+    of_turn,
+    reason_of,
+    rule_of,
+    subject_of,
+    unwell_of,
+)
 from sr_exporter.notify.queues import Queue
 from sr_exporter.notify.rules import Rules
 from sr_exporter.store.contract import Owed, Standing
@@ -27,15 +38,12 @@ from sr_exporter.store.contract import Owed, Standing
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
-    from sr_exporter.held import Source
+    from sr_exporter.held import Entry, Reported, Source
     from sr_exporter.model import Change
-    from sr_exporter.notify.alerts import Alert, Links, Who
+    from sr_exporter.notify.alerts import Links, Who
     from sr_exporter.notify.book import AlertBook
     from sr_exporter.notify.rules import Rule
     from sr_exporter.outcome import Outcome
-
-#: In Alertmanager's words, why there is a notification.
-_FIRST, _OVER = "first notification", "all alerts resolved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +87,15 @@ class Outbox:
         for change in outcome.changes:
             edge = self._edge(change, outcome)
             if edge is None:
+                if change.kind is ChangeKind.REMOVED:
+                    self._let_end(writes, change, now)
                 continue
             for notifier in self._notifiers:
                 if edge.turns or notifier.send is Send.CHANGES:
                     self._owe(writes, notifier, edge, now)
+        for turn in outcome.subjects:
+            for notifier in self._notifiers:
+                self._owe(writes, notifier, of_turn(turn, self._rules, self._links), now)
         return writes
 
     def rename(self, old: str, new: str) -> dict[str, Owed | None]:
@@ -105,7 +118,7 @@ class Outbox:
         self,
         notifiers: Sequence[EdgeNotifier],
         rules: Rules,
-        unwell: Iterable[Entry | Source],
+        unwell: Iterable[Entry | Reported | Source],
         now: float,
         quiet: Container[str] = (),
     ) -> dict[str, Owed | None]:
@@ -113,8 +126,9 @@ class Outbox:
 
         Whoever leaves, unless quietly, is owed the end of every alert it had; `part` takes its
         queue. Whoever stays hears the end of what is silenced or labelled anew, and the beginning
-        of what is silenced no more. `unwell` is every key that is not ready and every source that
-        is down; the book must be as the rules of before have it.
+        of what is silenced no more. `unwell` is every key that is not ready, every subject that
+        texts call so, and every source that is down; the book must be as the rules of before
+        have it.
         """
         writes: dict[str, Owed | None] = {}
         names = {notifier.name for notifier in notifiers}
@@ -123,12 +137,17 @@ class Outbox:
         ]
         staying = [one for one in notifiers if one.name in self.queues]
         for found in unwell if leaving or staying else ():
-            was = self._rule_of(found, self._rules) if self._sure else None
-            is_now = self._unwell(found, rules)
+            was = rule_of(found, self._rules) if self._sure else None
+            is_now = unwell_of(found, rules, self._links)
             for notifier in leaving:
                 self._end(writes, notifier, is_now, now)
             for notifier in staying:
                 self._turn(writes, notifier, was, is_now, now)
+        for name, queue in self.queues.items():
+            for row in queue.rows():
+                if payload.is_end_held(row) and queue.held(row.subject, now) is row:
+                    until = kept_until(row, rules) if name in names else now
+                    self._move(writes, row, until, now)
         self._rules, self._sure = rules, True
         self._notifiers = tuple(notifiers)
         for notifier in notifiers:
@@ -140,27 +159,6 @@ class Outbox:
         names = {notifier.name for notifier in self._notifiers}
         gone = [name for name in self.queues if name not in names]
         return [owed for name in gone for owed in self.queues.pop(name).rows()]
-
-    def _unwell(self, found: Entry | Source, rules: Rules) -> _Unwell:
-        rule = self._rule_of(found, rules)
-        if isinstance(found, Entry):
-            alert = alerts.of_key(found, rule, self._links)
-            return _Unwell(tuple(found.key.folded()), rule, alert)
-        alert = alerts.of_source(
-            found.name,
-            rule,
-            self._links,
-            since=found.down_since or 0.0,
-            error=found.last_error,
-            address=found.address,
-        )
-        return _Unwell((found.name,), rule, alert)
-
-    @staticmethod
-    def _rule_of(found: Entry | Source, rules: Rules) -> Rule:
-        if isinstance(found, Entry):
-            return rules.for_key(found.key, early=found.early)
-        return rules.for_source(found.name)
 
     def _believed(
         self, notifier: EdgeNotifier, subject: str, who: Who, now: float
@@ -176,10 +174,10 @@ class Outbox:
         return None if told is None else told.labels
 
     def _end(
-        self, writes: dict[str, Owed | None], notifier: EdgeNotifier, found: _Unwell, now: float
+        self, writes: dict[str, Owed | None], notifier: EdgeNotifier, found: Unwell, now: float
     ) -> None:
         """Have a notifier hear no more of somebody: what is held is withdrawn, the rest ends."""
-        subject = _subject(*found.who)
+        subject = subject_of(*found.who)
         queue = self.queues[notifier.name]
         if (held := queue.held(subject, now)) is not None:
             queue.withdraw(held)
@@ -187,14 +185,14 @@ class Outbox:
         believed = self._believed(notifier, subject, found.who, now)
         if believed is not None:
             alert = replace(alerts.without_recovery(found.alert), labels=believed)
-            self._add(writes, notifier, _Edge(found.who, alert, now, 0.0, True, _OVER), now)
+            self._add(writes, notifier, Edge(found.who, alert, now, 0.0, True, OVER), now)
 
     def _turn(
         self,
         writes: dict[str, Owed | None],
         notifier: EdgeNotifier,
         was: Rule | None,
-        found: _Unwell,
+        found: Unwell,
         now: float,
     ) -> None:
         """Have a notifier hear of somebody by another rule than before; None: not known."""
@@ -203,16 +201,17 @@ class Outbox:
         if rule.silent:
             self._end(writes, notifier, found, now)
             return
-        subject = _subject(*found.who)
+        subject = subject_of(*found.who)
         held = self.queues[notifier.name].held(subject, now)
         believed = self._believed(notifier, subject, found.who, now)
-        edge = _Edge(found.who, found.alert, None, rule.for_seconds, True, _FIRST)
+        edge = Edge(found.who, found.alert, None, rule.for_seconds, True, FIRST)
         if believed is not None and believed != found.alert.labels:
             self._end(writes, notifier, found, now)
             # It has lasted long enough to be told once: it is not held back again.
             self._add(writes, notifier, replace(edge, for_seconds=0.0), now)
         elif held is not None:
             same = payload.labels(held.body) == found.alert.labels
+            same &= was is None or was.annotations == rule.annotations
             if not same or edge.due_at(now) != held.due_at:
                 self._hold(writes, notifier, held, edge, now)
         elif believed is None and was is not None and was.silent:
@@ -221,12 +220,15 @@ class Outbox:
     # --- rows ---------------------------------------------------------------------------------
 
     def _owe(
-        self, writes: dict[str, Owed | None], notifier: EdgeNotifier, edge: _Edge, now: float
+        self, writes: dict[str, Owed | None], notifier: EdgeNotifier, edge: Edge, now: float
     ) -> None:
-        if edge.silent and edge.resolved_at is None:
-            return
         queue = self.queues[notifier.name]
         held = queue.held(edge.subject, now)
+        if held is not None and payload.is_end_held(held):
+            self._owe_at_an_end(writes, notifier, held, edge, now)
+            return
+        if edge.silent and edge.resolved_at is None:
+            return
         if held is not None and edge.resolved_at is None:
             self._hold(writes, notifier, held, edge, now, due_at=held.due_at)
             return
@@ -244,10 +246,47 @@ class Outbox:
             alert = replace(edge.alert, labels=believed)
             self._add(writes, notifier, replace(edge, alert=alert), now)
         elif held is None and not edge.silent:
-            self._add(writes, notifier, edge, now)
+            self._add(writes, notifier, replace(edge, keep_seconds=0.0), now)
+
+    def _owe_at_an_end(
+        self,
+        writes: dict[str, Owed | None],
+        notifier: EdgeNotifier,
+        held: Owed,
+        edge: Edge,
+        now: float,
+    ) -> None:
+        """Deal with a change while the end of an alert is held back."""
+        if edge.resolved_at is not None:
+            alert = replace(edge.alert, labels=payload.labels(held.body))
+            told = replace(edge, alert=alert)
+            self._hold(writes, notifier, held, told, now, due_at=held.due_at)
+        elif edge.silent:
+            self._move(writes, held, now, now)
+        else:
+            # It goes on: neither that it had ended nor that it began anew is told.
+            self.queues[notifier.name].withdraw(held)
+            writes[held.id] = None
+
+    def _let_end(self, writes: dict[str, Owed | None], change: Change, now: float) -> None:
+        """Have what is held back of an end be told now: whom it is about is gone."""
+        key = Key(change.source, change.group or "", change.identifier or "")
+        for queue in self.queues.values():
+            held = queue.held(subject_of(*key.folded()), now)
+            if held is not None:
+                self._move(writes, held, now, now)
+
+    def _move(self, writes: dict[str, Owed | None], held: Owed, due_at: float, now: float) -> None:
+        """Have a row that is held be due at another time."""
+        if due_at == held.due_at:
+            return
+        standing = Standing.HELD if due_at > now else Standing.OWED
+        owed = replace(held, due_at=max(due_at, now), standing=standing)
+        self.queues[held.notifier].add(owed, kept=False)
+        writes[owed.id] = owed
 
     def _add(
-        self, writes: dict[str, Owed | None], notifier: EdgeNotifier, edge: _Edge, now: float
+        self, writes: dict[str, Owed | None], notifier: EdgeNotifier, edge: Edge, now: float
     ) -> None:
         self._last_seq += 1
         due_at = edge.due_at(now)
@@ -270,7 +309,7 @@ class Outbox:
         writes: dict[str, Owed | None],
         notifier: EdgeNotifier,
         held: Owed,
-        edge: _Edge,
+        edge: Edge,
         now: float,
         *,
         due_at: float | None = None,
@@ -286,7 +325,7 @@ class Outbox:
         self.queues[notifier.name].add(owed, kept=False)
         writes[owed.id] = owed
 
-    def _body(self, notifier: EdgeNotifier, edge: _Edge, now: float) -> bytes:
+    def _body(self, notifier: EdgeNotifier, edge: Edge, now: float) -> bytes:
         return payload.webhook(
             replace(edge.alert, starts_at=min(edge.alert.starts_at, now)),
             receiver=notifier.name,
@@ -297,11 +336,11 @@ class Outbox:
 
     # --- what a change means ------------------------------------------------------------------
 
-    def _edge(self, change: Change, outcome: Outcome) -> _Edge | None:
+    def _edge(self, change: Change, outcome: Outcome) -> Edge | None:
         """Say what a change means to notifiers; None when they are not told of it."""
         if change.group is None or change.identifier is None:
             return self._source_edge(change, outcome)
-        if not _is_event(change):
+        if not is_event(change):
             return None
         key = Key(change.source, change.group, change.identifier)
         entry = outcome.entries.get(key)
@@ -312,17 +351,18 @@ class Outbox:
             alert = alerts.of_key(entry, rule, self._links)
         since = change.at if change.not_ready_since is None else change.not_ready_since
         ended = change.kind is ChangeKind.REMOVED or change.ready
-        return _Edge(
+        return Edge(
             who=tuple(key.folded()),
             alert=replace(alert, starts_at=since),
             resolved_at=change.at if ended else None,
             for_seconds=rule.for_seconds,
             turns=change.ready != change.was_ready,
-            reason=_reason(change),
+            reason=reason_of(change),
             silent=rule.silent,
+            keep_seconds=0.0 if change.kind is ChangeKind.REMOVED else rule.keep_firing_seconds,
         )
 
-    def _source_edge(self, change: Change, outcome: Outcome) -> _Edge:
+    def _source_edge(self, change: Change, outcome: Outcome) -> Edge:
         rule = self._rules.for_source(change.source)
         source = outcome.sources.get(change.source)
         alert = alerts.of_source(
@@ -333,68 +373,13 @@ class Outbox:
             error=change.details,
             address=source.address if source else "",
         )
-        return _Edge(
+        return Edge(
             who=(change.source,),
             alert=alert,
             resolved_at=None if change.kind is ChangeKind.SOURCE_DOWN else change.at,
             for_seconds=rule.for_seconds,
             turns=True,
-            reason=_reason(change),
+            reason=reason_of(change),
             silent=rule.silent,
+            keep_seconds=rule.keep_firing_seconds if source is not None and source.polled else 0.0,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Unwell:
-    """Somebody who is not well, and what there is to tell of it."""
-
-    who: Who
-    rule: Rule
-    alert: Alert
-
-
-@dataclass(frozen=True, slots=True)
-class _Edge:
-    """A change as notifiers see it."""
-
-    who: Who
-    alert: Alert
-    #: None while it fires.
-    resolved_at: float | None
-    for_seconds: float
-    #: The readiness turned: `send: readiness` is told too.
-    turns: bool
-    reason: str
-    silent: bool = False
-
-    @property
-    def subject(self) -> str:
-        return _subject(*self.who)
-
-    def due_at(self, now: float) -> float:
-        if self.resolved_at is not None:
-            return now
-        return max(now, min(self.alert.starts_at, now) + self.for_seconds)
-
-
-def _is_event(change: Change) -> bool:
-    """Whether a key's change is an event: a change of status, or a beginning or end of it."""
-    if change.kind is ChangeKind.APPEARED:
-        return not change.ready
-    if change.kind is ChangeKind.REMOVED:
-        return not change.was_ready
-    return change.kind is ChangeKind.STATUS
-
-
-def _reason(change: Change) -> str:
-    """Say in Alertmanager's words why there is a notification."""
-    if change.ready or change.kind in (ChangeKind.REMOVED, ChangeKind.SOURCE_UP):
-        return _OVER
-    if change.kind is ChangeKind.STATUS and change.was_ready is False:
-        return "new alerts added"
-    return _FIRST
-
-
-def _subject(*names: str) -> str:
-    """Write whom a notification is about, so that two are never the same."""
-    return msgspec.json.encode(names).decode()

@@ -7,23 +7,28 @@ that any receiver that takes Alertmanager's takes ours.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from sr_exporter.notify.alerts import ZERO_TIME, rfc3339
+from sr_exporter.notify.alerts import ZERO_TIME, Alert, rfc3339
+from sr_exporter.store.contract import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sr_exporter.notify.alerts import Alert
-    from sr_exporter.store.contract import AlertRecord
+    from sr_exporter.store.contract import AlertRecord, Owed
 
 #: How far ahead a firing alert ends unless it is sent again: Prometheus' 4 x resend delay.
 ENDS_AFTER_SECONDS = 240.0
 
 #: What a notification is about: everything of an alert's identity but the operator's part.
-_GROUP_LABELS = ("alertname", "source", "group", "identifier")
+GROUP_LABELS = ("alertname", "source", "group", "identifier", "subject")
+#: What Go writes as a backslash and a letter: BEL to CR, in the order of their codes.
+_GO_SHORT = {"\\": r"\\", '"': r"\""} | dict(
+    zip("\a\b\t\n\v\f\r", (rf"\{letter}" for letter in "abtnvfr"), strict=True)
+)
 _GO_META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
 
@@ -36,6 +41,17 @@ class _Notification(msgspec.Struct):
     alerts: list[_Labelled]
 
 
+class _Whole(_Labelled, rename={"starts_at": "startsAt", "generator_url": "generatorURL"}):
+    annotations: dict[str, str]
+    starts_at: str
+    generator_url: str
+
+
+class _WholeNotification(msgspec.Struct):
+    alerts: list[_Whole]
+
+
+_decode_whole = msgspec.json.Decoder(_WholeNotification).decode
 _decode = msgspec.json.Decoder(_Notification).decode
 
 
@@ -44,7 +60,7 @@ def webhook(
 ) -> bytes:
     """Write a notification of one alert; `resolved_at` is None while it fires."""
     status = "firing" if resolved_at is None else "resolved"
-    group = {name: alert.labels[name] for name in _GROUP_LABELS if name in alert.labels}
+    group = {name: alert.labels[name] for name in GROUP_LABELS if name in alert.labels}
     ends_at = ZERO_TIME if resolved_at is None else rfc3339(max(resolved_at, alert.starts_at))
     return msgspec.json.encode(
         {
@@ -80,9 +96,25 @@ def believed(webhook_body: bytes) -> dict[str, str] | None:
     return said.alerts[0].labels if said.status == "firing" else None
 
 
+def is_end_held(owed: Owed) -> bool:
+    """Say whether a row holds back the end of an alert, and not its beginning."""
+    return owed.standing is Standing.HELD and believed(owed.body) is None
+
+
 def labels(webhook_body: bytes) -> dict[str, str]:
     """Read the labels of a notification that `webhook` wrote."""
     return _decode(webhook_body).alerts[0].labels
+
+
+def alert(webhook_body: bytes) -> Alert:
+    """Read the alert of a notification that `webhook` wrote."""
+    said = _decode_whole(webhook_body).alerts[0]
+    return Alert(
+        said.labels,
+        said.annotations,
+        datetime.fromisoformat(said.starts_at).timestamp(),
+        said.generator_url,
+    )
 
 
 def alertmanager(records: Iterable[AlertRecord], now: float) -> bytes:
@@ -114,5 +146,16 @@ def _go_labels(labels: dict[str, str]) -> str:
 
 
 def _go_quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + escaped.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r") + '"'
+    """Write a string as Go's strconv.Quote does."""
+    return '"' + "".join(map(_go_escaped, text)) + '"'
+
+
+def _go_escaped(letter: str) -> str:
+    if letter in _GO_SHORT:
+        return _GO_SHORT[letter]
+    if letter.isprintable():
+        return letter
+    code = ord(letter)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sr_exporter.store.contract import Owed, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
 
 class Queue:
@@ -32,6 +32,9 @@ class Queue:
     def in_flight(self) -> int:
         return len(self._in_flight)
 
+    def __contains__(self, row_id: object) -> bool:
+        return row_id in self._rows
+
     def rows(self) -> list[Owed]:
         return list(self._rows.values())
 
@@ -48,6 +51,35 @@ class Queue:
         self._rows[owed.id] = owed
         if not kept:
             self._unkept.add(owed.id)
+
+    def insert(self, owed: Owed, *, after: str | None = None) -> Owed:
+        """Put a row in its place among those of its subject: before all that are younger.
+
+        Or right behind the row `after`. Never before one that is under way. Gives it with the
+        number by which it stands there after a restart, too.
+        """
+        waiting = self._subjects.setdefault(owed.subject, deque())
+        if after is None:
+            first = int(owed.subject in self._in_flight)
+            younger = (
+                at
+                for at, row_id in enumerate(waiting)
+                if at >= first and self._rows[row_id].age > owed.age
+            )
+            place = next(younger, len(waiting))
+        else:
+            place = waiting.index(after) + 1
+        seq = owed.seq
+        if place < len(waiting):
+            seq = min(seq, self._rows[waiting[place]].seq)
+        if place:
+            seq = max(seq, self._rows[waiting[place - 1]].seq)
+        owed = replace(owed, seq=seq)
+        waiting.insert(place, owed.id)
+        self._rows[owed.id] = owed
+        self._unkept.add(owed.id)
+        heapq.heappush(self._due, (owed.due_at, owed.seq, owed.id))
+        return owed
 
     def withdraw(self, owed: Owed) -> None:
         del self._rows[owed.id]
@@ -121,10 +153,10 @@ class Queue:
             head = self._rows[waiting[0]]
             heapq.heappush(self._due, (head.due_at, head.seq, head.id))
 
-    def retry_now(self, now: float) -> None:
-        """Have what waits for another attempt be due at once."""
+    def retry_now(self, now: float, *, but: Container[str] = ()) -> None:
+        """Have what waits for another attempt be due at once, but for some."""
         for row_id, owed in self._rows.items():
-            if owed.standing is Standing.OWED and owed.due_at > now:
+            if owed.standing is Standing.OWED and owed.due_at > now and row_id not in but:
                 self._rows[row_id] = replace(owed, due_at=now)
                 heapq.heappush(self._due, (now, owed.seq, row_id))
         self._wake()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from sr_exporter.config import AlertRule
+    from sr_exporter.config.templates import Template
     from sr_exporter.model import Key
 
 Said = TypeVar("Said")
@@ -42,6 +43,10 @@ class Rule:
     silent: bool = False
     #: The operator's own.
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    #: How long its alert goes on when it is well again.
+    keep_firing_seconds: float = 0.0
+    #: The operator's own, in place of those of the same names.
+    annotations: tuple[tuple[str, Template], ...] = ()
 
 
 def _glob(pattern: str | None) -> Match | None:
@@ -68,14 +73,38 @@ _BUILT_IN = (
     _Line("*", "uac_registrant", None, Rule(for_seconds=30.0)),
     _Line("*", "clusterer", "cap:*", Rule(for_seconds=600.0)),
 )
+#: What each of these is for, in their order.
+_BUILT_IN_FOR = (
+    "the exporter's own sources",
+    "the exporter's own notifiers",
+    "group core",
+    "group uac_registrant",
+    "group clusterer, identifier cap:*",
+)
 _DEFAULT = Rule()
 _SOURCE_DOWN = Rule(severity="critical", for_seconds=30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which rule decides, and why, for people."""
+
+    rule: Rule
+    #: Which of the configured rules, from 0; None: no one of them.
+    place: int | None
+    #: What of each configured rule before it does not fit.
+    passed: tuple[str, ...]
+    #: What the built-in rule is for that says what `place` does not; None: none is for this.
+    built_in: str | None
+    base: Rule
 
 
 class Rules:
     """The configured rules, and after them the built-in ones. Pure."""
 
-    def __init__(self, configured: Sequence[AlertRule] = ()) -> None:
+    def __init__(self, configured: Sequence[AlertRule] = (), *, watchdog: bool = False) -> None:
+        #: Whether an alert fires always.
+        self.watchdog = watchdog
         self._configured = [
             _Line(rule.source, rule.group, rule.identifier, rule) for rule in configured
         ]
@@ -99,6 +128,31 @@ class Rules:
                 return _decided(rule, _SOURCE_DOWN)
         return _SOURCE_DOWN
 
+    def explain_key(self, key: Key, *, early: bool) -> Decision:
+        """Tell how the rule of a key is found."""
+        names = (key.source, fold(key.group), fold(key.identifier))
+        misfits = [_misfit(line, names) for line in self._configured]
+        built_in = next((n for n, line in enumerate(_BUILT_IN) if not _misfit(line, names)), None)
+        return Decision(
+            self.for_key(key, early=early),
+            *_passed(misfits),
+            built_in=None if built_in is None else _BUILT_IN_FOR[built_in],
+            base=Rules().for_key(key, early=early),
+        )
+
+    def explain_source(self, source: str) -> Decision:
+        """Tell how the rule of a polled source that is down is found."""
+        misfits = []
+        for line in self._configured:
+            for_keys = line.said.group is not None or line.said.identifier is not None
+            misfits.append("is for keys" if for_keys else _misfit(line, (source, "", "")))
+        return Decision(
+            self.for_source(source),
+            *_passed(misfits),
+            built_in="a polled source that is down",
+            base=_SOURCE_DOWN,
+        )
+
     def _find_of_group(
         self, source: str, group: str
     ) -> tuple[list[tuple[Match | None, AlertRule]], list[tuple[Match | None, Rule]]]:
@@ -107,6 +161,21 @@ class Rules:
 
 def _fits(match: Match | None, name: str) -> bool:
     return match is None or match(name) is not None
+
+
+def _misfit(line: _Line[Said], names: tuple[str, str, str]) -> str:
+    """Say what of a rule does not fit these names, folded; "" if all does."""
+    matches = (line.source, line.group, line.identifier)
+    for part, match, name in zip(("source", "group", "identifier"), matches, names, strict=True):
+        if not _fits(match, name):
+            return part
+    return ""
+
+
+def _passed(misfits: Sequence[str]) -> tuple[int | None, tuple[str, ...]]:
+    """Give the first rule that fits, and why those before it do not."""
+    place = misfits.index("") if "" in misfits else None
+    return place, tuple(misfits[:place])
 
 
 def _fitting(
@@ -138,4 +207,6 @@ def _decided(said: AlertRule | None, base: Rule) -> Rule:
         for_seconds=base.for_seconds if said.for_seconds is None else said.for_seconds,
         silent=said.silence,
         labels=dict(said.labels),
+        keep_firing_seconds=said.keep_firing_seconds,
+        annotations=said.annotations,
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from sr_exporter.errors import NotKept
-from sr_exporter.notify import retry
+from sr_exporter.notify import credentials, retry
 from sr_exporter.outbound import Outbound, OutboundError, Post
 from sr_exporter.store.contract import Batch, Standing
 from sr_exporter.tasks import end
@@ -38,6 +38,8 @@ _LIMIT_BYTES = 0
 _BROKEN_OFF = "broken off"
 #: The longest time between two looks at the queue: our clock may have jumped.
 _LONGEST_WAIT_SECONDS = 10.0
+#: A receiver that takes nothing for so long is away.
+_AWAY_SECONDS = 5.0
 
 
 class WebhookSender:
@@ -64,6 +66,10 @@ class WebhookSender:
         self._said: str | None = None
         #: When each row that was attempted was first due: a rule's `for` is no age.
         self._first_due: dict[str, float] = {}
+        #: Since when nothing was taken; None while something is.
+        self._refused_since: float | None = None
+        #: Rows whose receiver asked for a time of its own (Retry-After).
+        self._asked_to_wait: set[str] = set()
         #: Requests under way.
         self._posting: set[asyncio.Future[Answer]] = set()
         self._sending: asyncio.Task[None] | None = None
@@ -88,7 +94,7 @@ class WebhookSender:
     def configure(self, config: Webhook) -> None:
         """Deliver as it says, at once: attempts by the old settings are broken off."""
         before, self._config = self._config, config
-        if (before.url.reveal(), before.timeout_seconds) != (self.url, config.timeout_seconds):
+        if _way(before) != _way(config):
             for posting in self._posting:
                 posting.cancel()
             self._queue.retry_now(self._clock())
@@ -131,6 +137,7 @@ class WebhookSender:
     async def _deliver(self, owed: Owed, lane: Outbound) -> None:
         attempt = replace(owed, attempts=owed.attempts + 1)
         status, headers, error = await self._post(attempt, lane)
+        self._asked_to_wait.discard(attempt.id)
         self._idle.append(lane)
         self._changed.set()
         now = self._clock()
@@ -152,12 +159,16 @@ class WebhookSender:
         match decision:
             case retry.Settled():
                 self._tell(None)
+                self._is_back(now)
                 self._observer.latency(self.name, now - max(owed.created_at, _due_at(owed)))
                 self._observer.accepted(self.name)
                 await self._end(attempt, None)
             case retry.Retry(delay_seconds=delay, reason=reason):
                 self._tell(reason)
                 self._observer.retried(self.name)
+                self._refused_since = now if self._refused_since is None else self._refused_since
+                if retry.retry_after(headers, now):
+                    self._asked_to_wait.add(attempt.id)
                 self._queue.settle(attempt, retry_at=now + delay)
             case retry.Dead(reason=reason):
                 log.error(
@@ -178,7 +189,12 @@ class WebhookSender:
             body=owed.body,
             timeout_seconds=self._config.timeout_seconds,
             limit_bytes=_LIMIT_BYTES,
-            headers={"X-SR-Delivery": owed.id},
+            headers={
+                "X-SR-Delivery": owed.id,
+                **credentials.headers(self._config.access),
+                **credentials.signature(self._config.secret, owed.body),
+            },
+            ca=credentials.trusted(self._config.access),
         )
         posting = asyncio.ensure_future(lane.post(post, wants_body=lambda _: False))
         self._posting.add(posting)
@@ -200,6 +216,16 @@ class WebhookSender:
             return None, {}, f"internal error: {type(error).__name__}"
         answer = posting.result()
         return answer.status, answer.headers, ""
+
+    def _is_back(self, now: float) -> None:
+        """Have everything tried at once when a receiver that was away takes something again.
+
+        Each key waits on its own, five minutes in the end. One that takes some and refuses
+        others is not away: it is not pressed.
+        """
+        since, self._refused_since = self._refused_since, None
+        if since is not None and now - since > _AWAY_SECONDS:
+            self._queue.retry_now(now, but=self._asked_to_wait)
 
     def _tell(self, error: str | None) -> None:
         """Log a failure once, and its end once; not every attempt of a night."""
@@ -230,6 +256,11 @@ class WebhookSender:
             log.warning("delivery not noted yet", notifier=self.name, error=str(error))
         self._first_due.pop(attempt.id, None)
         self._queue.settle(attempt)
+
+
+def _way(config: Webhook) -> tuple[object, ...]:
+    """Give all that decides whether an attempt gets through."""
+    return (config.url, config.timeout_seconds, config.secret, config.access)
 
 
 def _due_at(owed: Owed) -> float:

@@ -75,6 +75,24 @@ class Owed:
     #: Why it is dead.
     reason: str | None = None
 
+    @property
+    def age(self) -> Age:
+        """Give its place among all there are, of any run: `seq` may begin anew."""
+        return self.created_at, self.seq, self.id
+
+
+#: Older comes first.
+Age = tuple[float, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A notification that was given up."""
+
+    owed: Owed
+    #: None that is younger, of the same notifier and subject, is dead.
+    newest: bool
+
 
 @dataclass(frozen=True, slots=True)
 class AlertRecord:
@@ -181,6 +199,17 @@ class Store(Protocol):
 
     def changes(self, since: int, limit: int) -> Future[list[Change]]:
         """Give at most `limit` changes with a number above `since`, oldest first."""
+
+    def dead_letters(
+        self, *, notifier: str | None, after: Age | None, limit: int
+    ) -> Future[list[Owed]]:
+        """Give at most `limit` dead letters younger than `after`, oldest first.
+
+        With a `notifier`, only those that were for it.
+        """
+
+    def dead_letter(self, row_id: str) -> Future[DeadLetter | None]:
+        """Give one dead letter; None when no notification of that id is dead."""
 
     def figures(self) -> StoreFigures:
         """Give the store's own figures; never blocks."""

@@ -18,19 +18,21 @@ from sr_exporter.model import (
     Report,
     SourceRecord,
 )
-from sr_exporter.store.contract import AlertRecord, Kept, Owed, Standing
+from sr_exporter.signals import SubjectRecord
+from sr_exporter.store.contract import AlertRecord, DeadLetter, Kept, Owed, Standing
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from sr_exporter.store.contract import Batch
+    from sr_exporter.store.contract import Age, Batch
 
 Row = tuple[Any, ...]
 
 #: SQLite takes no larger integer; no change has a larger number.
 _LAST_ROWID = 2**63 - 1
-#: The version of the schema that brought them.
+#: The versions of the schema that brought them.
 _TOMBSTONES_SINCE = 2
+_SUBJECTS_SINCE = 3
 
 _SOURCE = (
     "name, kind, version, transport, last_seen, start_time, down_since, last_error,"
@@ -39,14 +41,20 @@ _SOURCE = (
 _KEY = (
     "source, group_fold, identifier_fold, group_name, identifier, status, ready, details,"
     " changed_at, ready_changed_at, stated_at, changes_total, reports_total, reports, early,"
-    " ttl_seconds, on_expiry, expired"
+    " ttl_seconds, on_expiry, expired, matches, subjects"
 )
+#: As it is read from a store of an older schema.
+_KEY_BEFORE_SUBJECTS = _KEY.replace("matches, subjects", "'{}', '{}'")
 _CHANGE = (
     "seq, at, kind, source, group_name, identifier, status, old_status, details, ready, was_ready"
 )
 _OWED = "id, seq, notifier, subject, standing, created_at, due_at, attempts, body, reason"
 _TOMBSTONE = "source, group_fold, identifier_fold, at"
 _ALERT = "fingerprint, labels, annotations, starts_at, resolved_at, generator_url"
+
+
+#: Older than any notification.
+_BEFORE_ALL: Age = (float("-inf"), 0, "")
 
 
 def _insert(table: str, columns: str) -> str:
@@ -99,7 +107,7 @@ def everything(database: sqlite3.Connection, version: int) -> Kept:
         store_id=str(uuid.UUID(store_id)),
         last_seq=int(last_seq[0]) if last_seq else 0,
         sources=sources(database),
-        keys=keys(database),
+        keys=keys(database, version),
         outbox=outbox(database),
         alerts=alerts(database),
         tombstones=tombstones(database) if version >= _TOMBSTONES_SINCE else {},
@@ -116,8 +124,9 @@ def sources(database: sqlite3.Connection) -> list[SourceRecord]:
     return [_source(row) for row in database.execute(f"SELECT {_SOURCE} FROM sources")]  # noqa: S608
 
 
-def keys(database: sqlite3.Connection) -> list[KeyRecord]:
-    return [_key(row) for row in database.execute(f"SELECT {_KEY} FROM keys")]  # noqa: S608
+def keys(database: sqlite3.Connection, version: int) -> list[KeyRecord]:
+    columns = _KEY if version >= _SUBJECTS_SINCE else _KEY_BEFORE_SUBJECTS
+    return [_key(row) for row in database.execute(f"SELECT {columns} FROM keys")]  # noqa: S608
 
 
 def changes(database: sqlite3.Connection, since: int, limit: int) -> list[Change]:
@@ -131,9 +140,38 @@ def changes(database: sqlite3.Connection, since: int, limit: int) -> list[Change
 def outbox(database: sqlite3.Connection) -> list[Owed]:
     """Give what is held or owed, in order; the dead stay where they are."""
     rows = database.execute(
-        f"SELECT {_OWED} FROM outbox WHERE standing != 'dead' ORDER BY seq"  # noqa: S608
+        f"SELECT {_OWED} FROM outbox WHERE standing != 'dead' ORDER BY seq, created_at"  # noqa: S608
     )
     return [_owed(row) for row in rows]
+
+
+def dead_letters(
+    database: sqlite3.Connection, notifier: str | None, after: Age | None, limit: int
+) -> list[Owed]:
+    rows = database.execute(
+        f"SELECT {_OWED} FROM outbox"  # noqa: S608
+        " WHERE standing = 'dead' AND (created_at, seq, id) > (?, ?, ?)"
+        " AND notifier = coalesce(?, notifier)"
+        " ORDER BY created_at, seq, id LIMIT ?",
+        (*(after or _BEFORE_ALL), notifier, limit),
+    )
+    return [_owed(row) for row in rows]
+
+
+def dead_letter(database: sqlite3.Connection, row_id: str) -> DeadLetter | None:
+    row = database.execute(
+        f"SELECT {_OWED} FROM outbox WHERE standing = 'dead' AND id = ?",  # noqa: S608
+        (row_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    owed = _owed(row)
+    younger = database.execute(
+        "SELECT 1 FROM outbox WHERE standing = 'dead' AND (created_at, seq, id) > (?, ?, ?)"
+        " AND notifier = ? AND subject = ? LIMIT 1",
+        (*owed.age, owed.notifier, owed.subject),
+    ).fetchone()
+    return DeadLetter(owed, newest=younger is None)
 
 
 def alerts(database: sqlite3.Connection) -> list[AlertRecord]:
@@ -198,10 +236,14 @@ def _key_row(record: KeyRecord) -> Row:
         record.ttl_seconds,
         record.on_expiry.value,
         record.expired,
+        _json(record.matches),
+        _json(record.subjects),
     )
 
 
 _decode_reports = msgspec.json.Decoder(tuple[Report, ...]).decode
+_decode_matches = msgspec.json.Decoder(dict[str, int]).decode
+_decode_subjects = msgspec.json.Decoder(dict[str, SubjectRecord]).decode
 
 
 def _key(row: Row) -> KeyRecord:
@@ -220,6 +262,8 @@ def _key(row: Row) -> KeyRecord:
         ttl_seconds=row[15],
         on_expiry=OnExpiry(row[16]),
         expired=bool(row[17]),
+        matches=_decode_matches(row[18]),
+        subjects=_decode_subjects(row[19]),
     )
 
 

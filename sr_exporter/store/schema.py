@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import sqlite3
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: What leads from each version to the next. Never altered once released: stores of that version
 #: are somewhere.
@@ -24,6 +24,10 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX tombstones_at ON tombstones (at)",
         "CREATE INDEX changes_at ON changes (at)",
         "CREATE INDEX outbox_dead ON outbox (created_at) WHERE standing = 'dead'",
+    ),
+    2: (
+        "ALTER TABLE keys ADD COLUMN matches TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE keys ADD COLUMN subjects TEXT NOT NULL DEFAULT '{}'",
     ),
 }
 

@@ -1,4 +1,4 @@
--- Version 2. Times are Unix seconds. Names are as first spelled; the *_fold columns are what
+-- Version 3. Times are Unix seconds. Names are as first spelled; the *_fold columns are what
 -- they are matched by. `rowid`s are never shown outside.
 -- Every version keeps `store_id` in `meta`: by it a store is known for one of ours.
 
@@ -40,6 +40,9 @@ CREATE TABLE keys (
   ttl_seconds      REAL,
   on_expiry        TEXT NOT NULL,
   expired          INTEGER NOT NULL,
+  -- Since version 3. JSON: how many reports fitted which rule; what texts call not ready.
+  matches          TEXT NOT NULL DEFAULT '{}',
+  subjects         TEXT NOT NULL DEFAULT '{}',
   PRIMARY KEY (source, group_fold, identifier_fold)
 ) WITHOUT ROWID;
 

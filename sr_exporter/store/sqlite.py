@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sr_exporter.model import Change
+    from sr_exporter.store.contract import Age, DeadLetter, Owed
 
 #: How long after a failed commit the next is tried when nothing new asks for one.
 RETRY_SECONDS = 1.0
@@ -108,6 +109,16 @@ class SqliteStore:
 
     def changes(self, since: int, limit: int) -> asyncio.Future[list[Change]]:
         question = lambda database: rows.changes(database, since, limit)  # noqa: E731
+        return self._hand_over(_future(), question=question)
+
+    def dead_letters(
+        self, *, notifier: str | None, after: Age | None, limit: int
+    ) -> asyncio.Future[list[Owed]]:
+        question = lambda database: rows.dead_letters(database, notifier, after, limit)  # noqa: E731
+        return self._hand_over(_future(), question=question)
+
+    def dead_letter(self, row_id: str) -> asyncio.Future[DeadLetter | None]:
+        question = lambda database: rows.dead_letter(database, row_id)  # noqa: E731
         return self._hand_over(_future(), question=question)
 
     def figures(self) -> StoreFigures:

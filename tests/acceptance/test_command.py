@@ -113,18 +113,27 @@ def test_a_wrong_command_line_is_exit_2(arguments, said):
     assert "Traceback" not in ended.stderr
 
 
+def test_rules_are_tested_by_the_command(tmp_path):
+    """`rules test` says which rule decides, from the file a running exporter reads."""
+    file = tmp_path / "sr.yml"
+    file.write_text("alerts: {rules: [{group: dr*, severity: page}]}\n")
+    ended = _run("rules", "test", f"--config.file={file}", "--source=sip-1", "--group=drouting")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "decides: alerts.rules[0], by source *, group dr*\n" in ended.stdout
+    assert '"severity": "page"' in ended.stdout
+
+
 def test_a_wrong_configuration_names_every_fault(tmp_path):
     """All faults at once, each with its place; exit 2, with and without --config.check."""
     file = tmp_path / "sr.yml"
     file.write_text(
-        "sources:\n  - {name: push, mi: 'udp://h'}\nnotifers: []\nlimits: {subjects: 5}\n"
+        "sources:\n  - {name: push, mi: 'udp://h'}\nnotifers: []\nlimits: {identifiers: 0}\n"
     )
     for flags in ([], ["--config.check"]):
         ended = _run(f"--config.file={file}", *flags)
         assert ended.returncode == 2
-        for part in ("sources[0].name", "sources[0].mi", "notifers", "limits.subjects"):
+        for part in ("sources[0].name", "sources[0].mi", "notifers", "limits.identifiers"):
             assert part in ended.stderr
-        assert "not built yet" in ended.stderr
     file.write_text("sources: []\n")
     checked = _run(f"--config.file={file}", "--config.check")
     assert (checked.returncode, checked.stdout) == (0, f"{file} is good\n")

@@ -19,7 +19,7 @@ TESTS = ROOT / "alerts" / "tests" / "opensips-sr.test.yml"
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8")
 
 #: Alerts the exporter sends by itself; no Prometheus rule makes them.
-NATIVE = ["OpenSIPSNotReady", "OpenSIPSSourceDown"]
+NATIVE = ["OpenSIPSNotReady", "OpenSIPSSourceDown", "SRExporterWatchdog"]
 DOWN, CORE, IDENTIFIER, EXPORTER = (
     "OpenSIPSSRSourceDown",
     "OpenSIPSSRCoreNotReady",

@@ -46,14 +46,16 @@ class RealAlertmanager:
 
 
 @contextmanager
-def alertmanager(folder: Path, port: int | None = None) -> Iterator[RealAlertmanager]:
+def alertmanager(
+    folder: Path, port: int | None = None, *, config: str = _ROUTE
+) -> Iterator[RealAlertmanager]:
     """Run a real Alertmanager, without gossip, on a free port."""
     port = port or free_port()
-    config = folder / "alertmanager.yml"
-    config.write_text(_ROUTE)
+    file = folder / "alertmanager.yml"
+    file.write_text(config)
     with process(
         program("prometheus-alertmanager"),
-        f"--config.file={config}",
+        f"--config.file={file}",
         f"--storage.path={folder / 'alertmanager'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",

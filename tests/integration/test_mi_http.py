@@ -14,8 +14,8 @@ import pytest
 import trustme
 import uvloop
 
+from sr_exporter import tls
 from sr_exporter.errors import MiError
-from sr_exporter.mi import tls
 from sr_exporter.mi.http import HttpTransport
 from sr_exporter.mi.names import Names
 from sr_exporter.model import PollFailure

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
 
 from sr_exporter.config import SecretUrl, Webhook
 from sr_exporter.notify.queues import Queue
@@ -10,6 +14,9 @@ from sr_exporter.notify.webhook import WebhookSender
 from sr_exporter.store.contract import Batch, Owed, Standing
 from sr_exporter.tasks import Tasks
 from tests.receiver import Receiver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class SlowStore:
@@ -77,3 +84,60 @@ def test_the_next_of_a_key_waits_until_the_one_before_is_noted_as_delivered():
 
     with Receiver() as receiver:
         asyncio.run(run())
+
+
+class QuickStore:
+    """Keeps at once."""
+
+    def commit(self, _: Batch) -> asyncio.Future[None]:
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        kept.set_result(None)
+        return kept
+
+
+@pytest.mark.parametrize(
+    ("away", "headers", "heard"),
+    [
+        # It was away: whatever waits is tried as soon as it takes something.
+        (6.0, {}, {"a-1", "b-2"}),
+        # It refuses now and then: each waits for its own time.
+        (4.0, {}, set()),
+        # It asked for that time.
+        (6.0, {"Retry-After": "3600"}, set()),
+    ],
+)
+def test_when_a_receiver_is_back_nothing_waits_any_longer(away, headers, heard):
+    """Though after hours of refusals each key would wait for minutes."""
+    now = [1.0]
+
+    async def run() -> None:
+        queue, tasks = Queue(), Tasks()
+        for seq, subject in enumerate("ab", 1):
+            queue.add(replace(_owed(seq, subject), attempts=9), kept=True)
+        sender = WebhookSender(
+            Webhook("hook", SecretUrl(receiver.url)),
+            queue,
+            QuickStore(),
+            Nobody(),
+            clock=lambda: now[0],
+        )
+        sender.start(tasks)
+        await _until(lambda: [row.attempts for row in queue.rows()] == [10, 10])
+        receiver.answer(200)
+        now[0] += away
+        queue.add(_owed(3, "c"), kept=True)
+        queue.mark_kept("c-3")
+        await _until(lambda: len(queue) == 2 - len(heard) and not queue.in_flight)
+        sender.close()
+        await tasks.stop()
+
+    with Receiver(503, headers=headers) as receiver:
+        asyncio.run(run())
+        assert {one.delivery for one in receiver.accepted} == {"c-3", *heard}
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """Wait for what a sender does by itself, and tells nobody."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.002)

@@ -15,13 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sr_exporter.config import (
+    Access,
     Alertmanager,
     AlertRule,
+    Authorization,
     BasicAuth,
     Config,
     Endpoint,
     Events,
     Limits,
+    Reports,
     Secret,
     SecretUrl,
     Send,
@@ -39,6 +42,8 @@ from sr_exporter.durations import format_duration
 from sr_exporter.errors import ConfigError, Fault
 from sr_exporter.model import fold
 from sr_exporter.redact import redact_url
+from sr_exporter.report_rules import ReportRule
+from sr_exporter.signals import Meaning
 
 ETC = Path("/etc/sr")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -116,7 +121,21 @@ FULL: dict[str, Any] = {
                 "labels": {"team": "voice", "_tier_1": "gold plus"},
             },
             {"source": "lab", "silence": True},
-        ]
+        ],
+        "report_rules": [
+            {
+                "name": "trunk_lost",
+                "enabled": True,
+                "source": "sip-*",
+                "group": "alarms",
+                "identifier": "trunk*",
+                "match": "^trunk (?P<trunk>\\S+) lost",
+                "meaning": "down",
+                "subject": "trunk {trunk}",
+            },
+            {"name": "flood", "enabled": False},
+        ],
+        "subject_ttl": "12h",
     },
     "notifiers": [
         {
@@ -125,6 +144,15 @@ FULL: dict[str, Any] = {
                 "urls": ["http://10.0.0.7:9093/", "https://am.example/prefix"],
                 "send": "readiness",
                 "timeout": "4s",
+                "basic_auth": {"username": "u", "password_file": "mi.password"},
+                "tls": {"ca_file": "ca.pem"},
+            },
+        },
+        {
+            "name": "am-2",
+            "alertmanager": {
+                "urls": ["http://10.0.0.8:9093"],
+                "authorization": {"type": "Token", "credentials_file": "push.token"},
             },
         },
         {
@@ -132,9 +160,25 @@ FULL: dict[str, Any] = {
             "webhook": {"url": HOOK, "send": "readiness", "timeout": "1s", "max_age": "1h"},
         },
         {"name": "chat", "webhook": {"url_file": "hook.url"}},
+        {
+            "name": "chat-2",
+            "webhook": {
+                "url": HOOK,
+                "secret_file": "mi.password",
+                "basic_auth": {"username": "u", "password_file": "mi.password"},
+                "tls": {"ca_file": "ca.pem"},
+            },
+        },
+        {
+            "name": "chat-3",
+            "webhook": {
+                "url": HOOK,
+                "authorization": {"type": "Token", "credentials_file": "push.token"},
+            },
+        },
     ],
     "storage": {"retention": "1w"},
-    "limits": {"identifiers": 10, "body_bytes": 4096},
+    "limits": {"identifiers": 10, "subjects": 20, "body_bytes": 4096},
 }
 
 
@@ -221,12 +265,48 @@ def test_reads_every_key() -> None:
             AlertRule(source="lab", silence=True),
         ),
         notifiers=(
-            Alertmanager("am", ("http://10.0.0.7:9093", "https://am.example/prefix"), 4.0),
+            Alertmanager(
+                "am",
+                ("http://10.0.0.7:9093", "https://am.example/prefix"),
+                4.0,
+                Access(BasicAuth("u", Secret("hunter2")), Tls(CERTIFICATE)),
+            ),
+            Alertmanager(
+                "am-2",
+                ("http://10.0.0.8:9093",),
+                access=Access(Authorization("Token", Secret("hunter2-token"))),
+            ),
             Webhook("oncall", SecretUrl(HOOK), Send.READINESS, 1.0, 3600.0),
             Webhook("chat", SecretUrl(HOOK), Send.CHANGES, 10.0, 86_400.0),
+            Webhook(
+                "chat-2",
+                SecretUrl(HOOK),
+                secret=Secret("hunter2"),
+                access=Access(BasicAuth("u", Secret("hunter2")), Tls(CERTIFICATE)),
+            ),
+            Webhook(
+                "chat-3",
+                SecretUrl(HOOK),
+                access=Access(Authorization("Token", Secret("hunter2-token"))),
+            ),
+        ),
+        reports=Reports(
+            (
+                ReportRule(
+                    "trunk_lost",
+                    "^trunk (?P<trunk>\\S+) lost",
+                    Meaning.DOWN,
+                    "sip-*",
+                    "alarms",
+                    "trunk*",
+                    "trunk {trunk}",
+                ),
+            ),
+            frozenset({"flood"}),
+            12 * 3600.0,
         ),
         storage=Storage(7 * 86_400.0),
-        limits=Limits(10, 4096),
+        limits=Limits(10, 4096, 20),
     )
 
 
@@ -431,7 +511,6 @@ DURATION = (
     "(units y w d h m s ms, in this order, each once)"
 )
 NO_USER = "must not hold a user name or password: use basic_auth"
-NO_USER_YET = "must not hold a user name or password: basic_auth is not built yet"
 ASCII = "must be a URL in plain ASCII; write other characters percent-encoded"
 PORT = "must have a port from 1 to 65535"
 HTTP = "must begin with http:// or https://"
@@ -447,7 +526,9 @@ NO_LABEL = "no label name (letters, digits and _, no digit first)"
 OWN_LABELS = ("alertname", "source", "group", "identifier", "severity", "subject")
 SET_ITSELF = "is a label that the exporter sets itself"
 BESIDE = "has no effect beside silence"
-SAYS_NOTHING = "says nothing: give it severity, for, labels or silence"
+SAYS_NOTHING = (
+    "says nothing: give it severity, for, keep_firing_for, labels, annotations or silence"
+)
 PRINTABLE = "must be printable, without spaces at its ends"
 FLAG = "must be true or false"
 
@@ -635,6 +716,62 @@ def token(file: str) -> str:
             ["limits.body_bytes: must be a whole number, not a string"],
         ),
         ("storage: {retention: 59m}", ["storage.retention: must be 1h to 10y"]),
+        # how notifiers prove who they are
+        (
+            hook("url: 'http://h', tls: {ca_file: ca.pem}"),
+            ["notifiers[0].webhook.tls: is for https:// only"],
+        ),
+        (
+            hook("url: 'https://h', tls: {ca_file: empty}"),
+            ["notifiers[0].webhook.tls.ca_file: empty holds no certificate in PEM"],
+        ),
+        (
+            hook("url: 'http://h', secret_file: empty"),
+            ["notifiers[0].webhook.secret_file: empty is empty"],
+        ),
+        (
+            hook("url: 'http://h', secret: hunter2"),
+            ["notifiers[0].webhook.secret: unknown key (did you mean secret_file?)"],
+        ),
+        (
+            hook("url: 'http://h', authorization: {type: basic, credentials_file: push.token}"),
+            ["notifiers[0].webhook.authorization.type: must not be Basic: use basic_auth"],
+        ),
+        (
+            hook("url: 'http://h', authorization: {type: a b, credentials_file: push.token}"),
+            ["notifiers[0].webhook.authorization.type: must be one word, such as Bearer"],
+        ),
+        (
+            hook("url: 'http://h', authorization: {credentials: hunter2}"),
+            [
+                (
+                    "notifiers[0].webhook.authorization.credentials: unknown key"
+                    " (did you mean credentials_file?)"
+                ),
+                "notifiers[0].webhook.authorization: credentials_file is required",
+            ],
+        ),
+        (
+            hook("url: 'http://h', authorization: {credentials_file: spaced.token}"),
+            [
+                (
+                    "notifiers[0].webhook.authorization.credentials_file:"
+                    " must hold one token: ASCII letters, digits and signs, no spaces"
+                )
+            ],
+        ),
+        (
+            hook(
+                "url: 'http://h', authorization: {credentials_file: push.token},"
+                " basic_auth: {username: a, password_file: mi.password}"
+            ),
+            [
+                (
+                    "notifiers[0].webhook.authorization: has no place beside basic_auth:"
+                    " a request bears one Authorization header"
+                )
+            ],
+        ),
         # basic_auth
         (
             source("basic_auth: {}"),
@@ -745,7 +882,7 @@ def token(file: str) -> str:
         ),
         (
             manager("urls: ['http://hunter2:hunter2@h/']"),
-            [f"notifiers[0].alertmanager.urls[0]: {NO_USER_YET}"],
+            [f"notifiers[0].alertmanager.urls[0]: {NO_USER}"],
         ),
         (
             manager("urls: ['http://h'], send: changes"),
@@ -777,13 +914,13 @@ def token(file: str) -> str:
         (hook("url: hunter2"), [f"notifiers[0].webhook.url: {HTTP}"]),
         (hook("url: [https://h/hunter2]"), ["notifiers[0].webhook.url: must be a URL, not a list"]),
         (hook("url: 'https://h:hunter2/'"), [f"notifiers[0].webhook.url: {PORT}"]),
-        (hook("url: 'https://hunter2@h/'"), [f"notifiers[0].webhook.url: {NO_USER_YET}"]),
+        (hook("url: 'https://hunter2@h/'"), [f"notifiers[0].webhook.url: {NO_USER}"]),
         (
             hook("url: 'https://h/hunter2#'"),
             ["notifiers[0].webhook.url: must not have a fragment (#)"],
         ),
         (hook("url_file: no.url"), [f"notifiers[0].webhook.url_file: {HTTP}"]),
-        (hook("url_file: user.url"), [f"notifiers[0].webhook.url_file: {NO_USER_YET}"]),
+        (hook("url_file: user.url"), [f"notifiers[0].webhook.url_file: {NO_USER}"]),
         (
             hook("url_file: https://h/hunter2"),
             ["notifiers[0].webhook.url_file: must be a file name, not a URL"],
@@ -792,7 +929,7 @@ def token(file: str) -> str:
         # alert rules
         ("alerts: []", ["alerts: must be a mapping, not a list"]),
         ("alerts: {rule: []}", ["alerts.rule: unknown key (did you mean rules?)"]),
-        ("alerts: {watchdog: true}", ["alerts.watchdog: unknown key"]),
+        ("alerts: {watchdog: on call}", ["alerts.watchdog: must be true or false, not a string"]),
         ("alerts: {rules: {}}", ["alerts.rules: must be a list, not a mapping"]),
         (rules("silence"), ["alerts.rules[0]: must be a mapping, not a string"]),
         (rules(""), [f"alerts.rules[0]: {SAYS_NOTHING}"]),
@@ -805,7 +942,19 @@ def token(file: str) -> str:
             rules("{serverity: critical}"),
             ["alerts.rules[0].serverity: unknown key (did you mean severity?)"],
         ),
-        (rules("{keep_firing_for: 1m}"), ["alerts.rules[0].keep_firing_for: is not built yet"]),
+        (
+            rules("{keep_firing_for: 8d, silence: true, annotations: {a: x, 0: y, b: }}"),
+            [
+                "alerts.rules[0].keep_firing_for: must be 0s to 1w",
+                (
+                    "alerts.rules[0].annotations:"
+                    " no label name (letters, digits and _, no digit first) on line 3"
+                ),
+                "alerts.rules[0].annotations.b: must be a template, not nothing",
+                "alerts.rules[0].keep_firing_for: has no effect beside silence",
+                "alerts.rules[0].annotations: has no effect beside silence",
+            ],
+        ),
         (
             rules("{source: [a], group: , identifier: 5, for: 1s}"),
             [
@@ -973,7 +1122,7 @@ def test_all_faults_at_once() -> None:
         notifiers: [{name: n, webhook: {url: x, send: never}}, {name: n}]
         storage: {retention: forever}
         limits: {identifiers: -1}
-        alerts: {report_rules: [], rules: [{for: 1y, labels: {"1": x}}, {silence: 0}, {}]}
+        alerts: {rules: [{for: 1y, labels: {"1": x}}, {silence: 0}, {}]}
         events: {datagram: {listen: x}}
     """) == [
         "defaults.nope: unknown key",
@@ -989,7 +1138,6 @@ def test_all_faults_at_once() -> None:
         "events.datagram.listen: must be host:port",
         "sources[1].events.subscribe: needs events.stream: nothing is listened on",
         "push.tokens[0].token_file: nope cannot be read: No such file or directory",
-        "alerts.report_rules: is not built yet",
         "alerts.rules[0].for: must be 0s to 1w",
         f"alerts.rules[0].labels: {NO_LABEL} on line 12",
         "alerts.rules[1]: is never reached: alerts.rules[0] has the same globs",
@@ -1071,7 +1219,11 @@ ANYTHING = st.recursive(
 @pytest.mark.parametrize("value", [True, {"x": 1}, ["", {}], ""])
 def test_every_key_is_read(name: str, value: Any) -> None:
     """A value that is wrong for it is a fault of every known key: none is left unread."""
-    if value is True and name == "alerts.rules[].silence":
+    if value is True and name in {
+        "alerts.rules[].silence",
+        "alerts.report_rules[].enabled",
+        "alerts.watchdog",
+    }:
         value = 1
     changed = copy.deepcopy(FULL)
     where = put(changed, name, value)
@@ -1203,14 +1355,18 @@ def test_the_documentation_has_the_bounds() -> None:
 
 def test_the_documented_defaults_are_the_defaults() -> None:
     """To write down a default changes nothing."""
+    bearer = {"credentials_file": "push.token"}
     plain = {
         "defaults": {},
         "sources": [{"name": "a", "mi": "http://h", "events": {}}],
         "push": {"tokens": [{"token_file": "push.token"}]},
-        "alerts": {"rules": [{"severity": "critical"}]},
+        "alerts": {
+            "rules": [{"severity": "critical"}],
+            "report_rules": [{"name": "a", "match": "a"}],
+        },
         "notifiers": [
-            {"name": "am", "alertmanager": {"urls": ["http://h"]}},
-            {"name": "hook", "webhook": {"url": "http://h"}},
+            {"name": "am", "alertmanager": {"urls": ["http://h"], "authorization": bearer}},
+            {"name": "hook", "webhook": {"url": "http://h", "authorization": bearer}},
         ],
         "storage": {},
         "limits": {},
@@ -1227,7 +1383,7 @@ def test_the_documented_defaults_are_the_defaults() -> None:
                     target = next(e for e in target if kind_of(name) in {"", *e})
             target[key] = yaml.safe_load(default.strip("`"))
             set_keys.add(name)
-    assert len(set_keys) == 17
+    assert len(set_keys) == 28
     assert parsed(yaml.safe_dump(changed)) == parsed(yaml.safe_dump(plain))
 
 
@@ -1236,14 +1392,17 @@ def kind_of(name: str) -> str:
 
 
 def test_the_documented_example_is_right() -> None:
-    """The example of the documentation can be used as it is."""
-    (example,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    """The examples of the documentation can be used as they are."""
+    example, *others = re.findall(
+        r"```yaml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL
+    )
     config = parse(
         example,
         directory=ETC,
         read_file=lambda path: HOOK if path.suffix == ".url" else "hunter2",
         find_files=lambda *_: [],
     )
+    assert all(parse(other, directory=ETC).rules for other in others)
     assert [source.name for source in config.sources] == ["sip-1", "sip-2"]
     assert config.events == Events(
         stream=Endpoint("0.0.0.0", 9798),

@@ -610,3 +610,33 @@ def test_a_clock_that_steps_back_ends_no_alert():
     b.later(-3600.0)
     b.fail("no route to host")
     assert b.firing() == ["sip-1"]
+
+
+# --- the watchdog ----------------------------------------------------------------------------
+
+
+def test_the_watchdog_fires_always_and_ends_by_configuration_only():
+    """It is off unless it is configured; its beginning outlives restarts."""
+    b = Bench()
+    assert b.reload() == {}
+    b.rules = Rules(watchdog=True)
+    b.book.change_rules(b.rules)
+    (record,) = b.refresh().values()
+    assert record
+    assert record.labels == {
+        "alertname": "SRExporterWatchdog",
+        "severity": "none",
+        "exporter": "http://sr",
+    }
+    assert record.starts_at == START
+    b.push(-1)
+    b.push(1)
+    assert list(b.later(5000).values()) == [None]
+    b.restart()
+    assert b.refresh() == {}
+    (again,) = b.book.firing()
+    assert again == record
+    (ended,) = b.reload().values()
+    assert ended
+    assert ended.resolved_at == b.now
+    assert "not by a recovery" in ended.annotations["description"]

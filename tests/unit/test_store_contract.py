@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,9 @@ from sr_exporter.model import (
     Report,
     SourceRecord,
 )
+from sr_exporter.signals import SubjectRecord
 from sr_exporter.store import rows, schema, sqlite
-from sr_exporter.store.contract import AlertRecord, Batch, Owed, Standing, Store
+from sr_exporter.store.contract import AlertRecord, Batch, DeadLetter, Owed, Standing, Store
 from sr_exporter.store.sqlite import SqliteStore
 from tests.stores import (
     FILE,
@@ -125,6 +127,14 @@ odd_texts = texts | st.sampled_from(
 numbers = st.sampled_from([INT32_MIN, -1, 1, INT32_MAX]) | st.integers(INT32_MIN, INT32_MAX)
 counts = st.integers(0, 2**53)
 times = st.floats(allow_nan=False, allow_infinity=False)
+subject_records = st.builds(
+    SubjectRecord,
+    rule=odd_texts,
+    since=times,
+    reported_at=times,
+    ends_at=times,
+    log=odd_texts,
+)
 key_records = st.builds(
     KeyRecord,
     key=st.builds(Key, odd_texts, odd_texts, odd_texts),
@@ -141,6 +151,8 @@ key_records = st.builds(
     ttl_seconds=st.none() | times,
     on_expiry=st.sampled_from(OnExpiry),
     expired=st.booleans(),
+    matches=st.dictionaries(odd_texts, counts, max_size=3),
+    subjects=st.dictionaries(odd_texts, subject_records, max_size=3),
 )
 source_records = st.builds(
     SourceRecord,
@@ -725,3 +737,72 @@ def test_a_retention_may_be_told_before_and_after(make_lasting):
     store.retain(10.0)
     use(store, lambda store: until_left(store, 2))
     store.retain(20.0)
+
+
+# --- dead letters ------------------------------------------------------------------------------
+
+
+def a_letter(row_id: str, at: float, seq: int = 1, **said: object) -> Owed:
+    given = {"created_at": at, "reason": "HTTP 400", **said}
+    return replace(an_owed(row_id, seq, Standing.DEAD), **given)
+
+
+def test_dead_letters_are_given_oldest_first_and_page_by_page(make):
+    """By age and not by number, which another run may have used too."""
+    letters = [
+        a_letter("d", 2e12, seq=1),
+        a_letter("b", 1e12, seq=8),
+        a_letter("c", 1e12, seq=9, notifier="chat"),
+        a_letter("a", 1e12, seq=9),
+        replace(an_owed("owed"), created_at=1e12),
+    ]
+
+    async def act(store):
+        await store.commit(Batch(outbox={one.id: one for one in letters}))
+        found: list[Owed] = []
+        after = None
+        while page := await store.dead_letters(notifier=None, after=after, limit=3):
+            found += page
+            after = page[-1].age
+        of_one = await store.dead_letters(notifier="chat", after=None, limit=9)
+        of_none = await store.dead_letters(notifier="nobody", after=None, limit=9)
+        return found, of_one, of_none
+
+    found, of_one, of_none = use(make(), act)
+    assert [one.id for one in found] == ["b", "a", "c", "d"]
+    assert found[0] == letters[1]
+    assert of_one == [letters[2]]
+    assert of_none == []
+
+
+def test_one_dead_letter_is_found_by_its_id(make):
+    """It knows whether a younger one, of its notifier and subject, is dead as well."""
+    letters = [
+        a_letter("first", 1e12),
+        a_letter("second", 1e12, seq=2),
+        a_letter("other notifier", 2e12, notifier="chat"),
+        a_letter("other subject", 2e12, subject="x"),
+        an_owed("owed"),
+    ]
+
+    async def act(store):
+        await store.commit(Batch(outbox={one.id: one for one in letters}))
+        return [
+            await store.dead_letter(row_id) for row_id in ("first", "second", "owed", "nothing")
+        ]
+
+    assert use(make(), act) == [
+        DeadLetter(letters[0], newest=False),
+        DeadLetter(letters[1], newest=True),
+        None,
+        None,
+    ]
+
+
+def test_a_dead_letter_that_is_owed_again_is_loaded_in_its_place(make_lasting):
+    """Where two bear the same number, the older is first."""
+    younger = replace(an_owed("a", seq=5), created_at=2e12)
+    keep(make_lasting(), Batch(outbox={"a": younger, "b": a_letter("b", 1e12, seq=5)}))
+    revived = replace(an_owed("b", seq=5), created_at=1e12)
+    keep(make_lasting(), Batch(outbox={"b": revived}))
+    assert load(make_lasting()).outbox == [revived, younger]

@@ -21,6 +21,7 @@ import pytest
 
 from sr_exporter.errors import NotKept, StoreFault, StoreUnusable
 from sr_exporter.model import Key, Kind, SourceRecord
+from sr_exporter.signals import SubjectRecord
 from sr_exporter.store import examine, files, schema, sqlite
 from sr_exporter.store.contract import Batch, Kept, Standing, Store
 from sr_exporter.store.schema import SCHEMA_VERSION
@@ -710,6 +711,19 @@ def test_an_older_store_is_brought_to_this_version(tmp_path):
     assert again == kept
     keep(SqliteStore(tmp_path / "old"), Batch(tombstones={Key("push", "a", "b"): 1e12}))
     assert load(SqliteStore(tmp_path / "old")).tombstones == {Key("push", "a", "b"): 1e12}
+
+
+def test_a_store_of_version_2_is_read_and_brought_to_this_version(tmp_path):
+    """It knows nothing of report rules; what they say from then on is kept."""
+    an_old_store(tmp_path)
+    alter(tmp_path, *schema._MIGRATIONS[1], "PRAGMA user_version = 2")
+    (record,) = load(SqliteStore(tmp_path)).keys
+    assert (record.matches, record.subjects) == ({}, {})
+    assert ask(tmp_path, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+    said = SubjectRecord("rule", 1.0, 2.0, 3.0, "text")
+    record = replace(record, matches={"rule": 2}, subjects={"gw0": said})
+    keep(SqliteStore(tmp_path), Batch(keys={record.key.folded(): record}))
+    assert load(SqliteStore(tmp_path)).keys == [record]
 
 
 def test_an_older_store_that_was_killed_is_brought_to_this_version(tmp_path):

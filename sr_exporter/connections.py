@@ -1,0 +1,144 @@
+"""Connections of `requests`, in view of whoever has to end them.
+
+Nothing is taken from the environment, kept of a peer, or done without being asked for: no
+proxies, .netrc, cookies or redirects. Over TLS the peer's certificate is always verified.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import threading
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+import urllib3.connection
+import urllib3.connectionpool
+from requests.adapters import HTTPAdapter
+
+from sr_exporter import __version__, tls
+
+USER_AGENT = f"sr-exporter/{__version__}"
+
+
+class Sockets:
+    """The open connections of one `Outbound`, so that another thread can end them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: list[socket.socket] = []
+        self._over = False
+
+    def begin(self) -> None:
+        """Let a request have its connection."""
+        with self._lock:
+            self._over = False
+
+    def add(self, connected: socket.socket) -> None:
+        # One request at a time: whatever was connected before is done with. A duplicate, for
+        # wrapping in TLS detaches the original from its descriptor.
+        self.release()
+        with self._lock:
+            self._held.append(connected.dup())
+            if self._over:  # a host's second address may be connected after the deadline
+                self._end()
+
+    def shut_down(self) -> None:
+        """End what is connected, and what will be until `begin`."""
+        with self._lock:
+            self._over = True
+            self._end()
+
+    def _end(self) -> None:
+        for held in self._held:
+            with contextlib.suppress(OSError):
+                held.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        with self._lock:
+            for held in self._held:
+                held.close()
+            self._held.clear()
+
+
+def new_session(sockets: Sockets, ca: str | None) -> requests.Session:
+    """Make a session whose every connection is known to `sockets`.
+
+    `ca` holds the certificates that peers are trusted by, in PEM; None: the system's.
+    """
+    session = _Session()
+    session.trust_env = False
+    # What a peer wants remembered would make every request to it longer.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.clear()
+    session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
+    adapter = _Adapter(sockets, ca)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+class _Response(http.client.HTTPResponse):
+    """Waits for the answer itself, whatever is said before it.
+
+    Of what RFC 9110 calls interim responses (15.2) `http.client` knows 100 only: it would take
+    a 103 of some proxy for the answer.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            said: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if not 100 < said[1] < 200 or said[1] == http.client.SWITCHING_PROTOCOLS:
+                return said
+            http.client.parse_headers(self.fp)
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Say that nothing is a redirect: of one, requests reads the whole body unasked."""
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, sockets: Sockets, ca: str | None) -> None:
+        self._sockets = sockets
+        self._ca = ca
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _watched_pools(self._sockets, self._ca)
+
+
+def _watched_pools(sockets: Sockets, ca: str | None) -> dict[str, Any]:
+    """Make connection pools whose every new socket is also known to `sockets`."""
+
+    class HttpConnection(urllib3.connection.HTTPConnection):
+        response_class = _Response
+
+        def _new_conn(self) -> socket.socket:
+            connected = super()._new_conn()
+            sockets.add(connected)
+            return connected
+
+    class HttpsConnection(urllib3.connection.HTTPSConnection):
+        response_class = _Response
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            # The bundle that requests names would be trusted besides.
+            kwargs |= {"ca_certs": None, "ca_cert_dir": None, "cert_reqs": "CERT_REQUIRED"}
+            super().__init__(*args, **kwargs, ssl_context=tls.context(ca))
+
+        def _new_conn(self) -> socket.socket:
+            connected = super()._new_conn()
+            sockets.add(connected)
+            return connected
+
+    class HttpPool(urllib3.connectionpool.HTTPConnectionPool):
+        ConnectionCls = HttpConnection
+
+    class HttpsPool(urllib3.connectionpool.HTTPSConnectionPool):
+        ConnectionCls = HttpsConnection
+
+    return {"http": HttpPool, "https": HttpsPool}

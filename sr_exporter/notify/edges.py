@@ -1,0 +1,137 @@
+"""What a change means to who is told of edges. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sr_exporter.held import Entry, Reported
+from sr_exporter.model import ChangeKind
+from sr_exporter.notify import alerts, payload
+
+if TYPE_CHECKING:
+    from sr_exporter.held import Source
+    from sr_exporter.model import Change
+    from sr_exporter.notify.alerts import Alert, Links, Who
+    from sr_exporter.notify.rules import Rule, Rules
+    from sr_exporter.outcome import SubjectTurn
+    from sr_exporter.store.contract import Owed
+
+#: In Alertmanager's words, why there is a notification.
+FIRST, OVER = "first notification", "all alerts resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class Unwell:
+    """Somebody who is not well, and what there is to tell of it."""
+
+    who: Who
+    rule: Rule
+    alert: Alert
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A change as notifiers see it."""
+
+    who: Who
+    alert: Alert
+    #: None while it fires.
+    resolved_at: float | None
+    for_seconds: float
+    #: The readiness turned: `send: readiness` is told too.
+    turns: bool
+    reason: str
+    silent: bool = False
+    #: How long an end is held back: `keep_firing_for`.
+    keep_seconds: float = 0.0
+
+    @property
+    def subject(self) -> str:
+        return subject_of(*self.who)
+
+    def due_at(self, now: float) -> float:
+        if self.resolved_at is not None:
+            return now + self.keep_seconds
+        return max(now, min(self.alert.starts_at, now) + self.for_seconds)
+
+
+def unwell_of(found: Entry | Reported | Source, rules: Rules, links: Links) -> Unwell:
+    """Say what there is to tell of somebody who is not well."""
+    rule = rule_of(found, rules)
+    if isinstance(found, Entry):
+        return Unwell(tuple(found.key.folded()), rule, alerts.of_key(found, rule, links))
+    if isinstance(found, Reported):
+        return Unwell(found.who, rule, alerts.of_subject(*found, found.record, rule, links))
+    alert = alerts.of_source(
+        found.name,
+        rule,
+        links,
+        since=found.down_since or 0.0,
+        error=found.last_error,
+        address=found.address,
+    )
+    return Unwell((found.name,), rule, alert)
+
+
+def rule_of(found: Entry | Reported | Source, rules: Rules) -> Rule:
+    if isinstance(found, Entry):
+        return rules.for_key(found.key, early=found.early)
+    if isinstance(found, Reported):
+        return rules.for_key(found.entry.key, early=False)
+    return rules.for_source(found.name)
+
+
+def of_turn(turn: SubjectTurn, rules: Rules, links: Links) -> Edge:
+    """Say what it means that report texts began, or ceased, to call somebody not ready."""
+    entry, record = turn.entry, turn.record
+    rule = rules.for_key(entry.key, early=False)
+    alert = alerts.of_subject(entry, turn.subject, None if turn.ended else record, rule, links)
+    held = entry.group.source.entry(entry.group.name, entry.identifier) is entry
+    return Edge(
+        who=turn.who,
+        alert=replace(alert, starts_at=record.since),
+        resolved_at=turn.at if turn.ended else None,
+        for_seconds=rule.for_seconds,
+        turns=True,
+        reason=OVER if turn.ended else FIRST,
+        silent=rule.silent,
+        keep_seconds=rule.keep_firing_seconds if held else 0.0,
+    )
+
+
+def is_event(change: Change) -> bool:
+    """Whether a key's change is an event: a change of status, or a beginning or end of it."""
+    if change.kind is ChangeKind.APPEARED:
+        return not change.ready
+    if change.kind is ChangeKind.REMOVED:
+        return not change.was_ready
+    return change.kind is ChangeKind.STATUS
+
+
+def reason_of(change: Change) -> str:
+    """Say in Alertmanager's words why there is a notification."""
+    if change.ready or change.kind in (ChangeKind.REMOVED, ChangeKind.SOURCE_UP):
+        return OVER
+    if change.kind is ChangeKind.STATUS and change.was_ready is False:
+        return "new alerts added"
+    return FIRST
+
+
+def subject_of(*names: str) -> str:
+    """Write whom a notification is about, so that two are never the same."""
+    return msgspec.json.encode(names).decode()
+
+
+def kept_until(end: Owed, rules: Rules) -> float:
+    """Give when an end that is held back is due by these rules."""
+    labels = payload.labels(end.body)
+    if "group" in labels:
+        rule = rules.for_key(alerts.key_of(labels), early=False)
+    else:
+        rule = rules.for_source(labels["source"])
+    identity = {name: labels[name] for name in payload.GROUP_LABELS if name in labels}
+    same = labels == {**rule.labels, **identity, "severity": rule.severity}
+    return end.created_at + rule.keep_firing_seconds if same and not rule.silent else 0.0

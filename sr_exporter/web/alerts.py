@@ -1,0 +1,175 @@
+"""What fires now, as Alertmanager's API version 2 tells it: `amtool` reads the exporter.
+
+Read only, and without silences: what is silenced by a rule makes no alert at all. Shapes,
+filters and errors are those of a real Alertmanager, which the tests ask the same questions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+
+from sr_exporter import __version__
+from sr_exporter.notify.alerts import rfc3339
+from sr_exporter.notify.payload import ENDS_AFTER_SECONDS
+from sr_exporter.web.errors import JSONResponse
+from sr_exporter.web.matchers import expression, matcher
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from starlette.requests import Request
+
+    from sr_exporter.notify.book import AlertBook, Level
+
+#: For how long filters are asked, and how many alerts are written, before others have a turn.
+_TURN_SECONDS = 0.005
+_AT_ONCE = 500
+#: What Alertmanager reads as "yes"; anything else is "no".
+_YES = frozenset({"1", "true", "yes", "ok", "y", "on", "selected", "checked", "t", "enabled"})
+_CONFIG = "# sr-exporter has none of Alertmanager's configuration: see its own file.\n"
+
+
+class AlertsRoutes:
+    """`receivers` gives the names of the notifiers."""
+
+    def __init__(
+        self, book: AlertBook, receivers: Callable[[], Sequence[str]], clock: Callable[[], float]
+    ) -> None:
+        self._book = book
+        self._receivers = receivers
+        self._clock = clock
+        self._started_at = clock()
+
+    async def alerts(self, request: Request) -> Response:
+        """`GET /api/v2/alerts?filter=&receiver=&active=`: what fires, by fingerprint."""
+        try:
+            levels, _ = await self._asked(request)
+        except ValueError as error:
+            return _bad(error)
+        return StreamingResponse(self._list(levels), media_type="application/json")
+
+    async def groups(self, request: Request) -> Response:
+        """`GET /api/v2/alerts/groups`: the same, as one group for each receiver."""
+        try:
+            levels, receivers = await self._asked(request)
+        except ValueError as error:
+            return _bad(error)
+        return StreamingResponse(
+            self._groups(levels, receivers if levels else ()), media_type="application/json"
+        )
+
+    async def status(self, _: Request) -> Response:
+        """`GET /api/v2/status`."""
+        return JSONResponse(
+            {
+                "cluster": {"peers": [], "status": "disabled"},
+                "config": {"original": _CONFIG},
+                "uptime": _moment(self._started_at),
+                "versionInfo": {
+                    "branch": "",
+                    "buildDate": "",
+                    "buildUser": "",
+                    "goVersion": "",
+                    "revision": "",
+                    "version": __version__,
+                },
+            }
+        )
+
+    async def receivers(self, _: Request) -> Response:
+        """`GET /api/v2/receivers`: the notifiers."""
+        return JSONResponse([{"name": name} for name in self._receivers()])
+
+    async def silences(self, request: Request) -> Response:
+        """`GET /api/v2/silences`: there are none."""
+        try:
+            _filters(request)
+        except ValueError as error:
+            return _bad(error)
+        return JSONResponse([])
+
+    async def _asked(self, request: Request) -> tuple[list[Level], list[str]]:
+        """Give the alerts, and the receivers, that a request asks for.
+
+        Raises:
+            ValueError: it is not understood.
+        """
+        filters = _filters(request)
+        names = list(self._receivers())
+        if receiver := request.query_params.get("receiver"):
+            try:
+                fits = expression(receiver)
+            except ValueError as error:
+                raise ValueError(f"failed to parse receiver param: {error}") from None
+            names = [name for name in names if fits(name)]
+            if not names:
+                return [], []
+        # Nothing of ours is silenced, inhibited or unprocessed: all there is is active.
+        if (request.query_params.get("active") or "true").lower() not in _YES:
+            return [], names
+        loop = asyncio.get_running_loop()
+        pause_at = loop.time() + _TURN_SECONDS
+        found = []
+        for level in self._book.levels():
+            record = level.record
+            if record.resolved_at is None and all(fits(record.labels) for fits in filters):
+                found.append(level)
+            if loop.time() >= pause_at:
+                await asyncio.sleep(0)
+                pause_at = loop.time() + _TURN_SECONDS
+        return sorted(found, key=lambda level: level.record.fingerprint), names
+
+    async def _list(self, levels: Sequence[Level]) -> AsyncIterator[bytes]:
+        receivers = [{"name": name} for name in self._receivers()]
+        ends_at = _moment(self._clock() + ENDS_AFTER_SECONDS)
+        yield b"["
+        for first in range(0, len(levels), _AT_ONCE):
+            batch = levels[first : first + _AT_ONCE]
+            written = msgspec.json.encode([_item(level, receivers, ends_at) for level in batch])
+            yield (b"," if first else b"") + written[1:-1]
+            await asyncio.sleep(0)
+        yield b"]"
+
+    async def _groups(
+        self, levels: Sequence[Level], receivers: Sequence[str]
+    ) -> AsyncIterator[bytes]:
+        yield b"["
+        for number, name in enumerate(receivers):
+            yield (b"," if number else b"") + b'{"alerts":'
+            async for written in self._list(levels):
+                yield written
+            yield b',"labels":{},"receiver":' + msgspec.json.encode({"name": name}) + b"}"
+        yield b"]"
+
+
+def _filters(request: Request) -> list[Callable[..., bool]]:
+    return [matcher(text) for text in request.query_params.getlist("filter")]
+
+
+def _item(level: Level, receivers: Sequence[dict[str, str]], ends_at: str) -> dict[str, Any]:
+    record = level.record
+    return {
+        "annotations": record.annotations,
+        "endsAt": ends_at,
+        "fingerprint": record.fingerprint,
+        "receivers": receivers,
+        "startsAt": _moment(record.starts_at),
+        "status": {"inhibitedBy": [], "silencedBy": [], "state": "active"},
+        "updatedAt": _moment(level.changed_at),
+        "generatorURL": record.generator_url,
+        "labels": record.labels,
+    }
+
+
+def _moment(seconds: float) -> str:
+    """Write a time as Alertmanager does: cut to the millisecond."""
+    return rfc3339(seconds)[:-4] + "Z"
+
+
+def _bad(error: ValueError) -> Response:
+    """Refuse as Alertmanager does, by a string: amtool shows it."""
+    return JSONResponse(str(error), status_code=400)

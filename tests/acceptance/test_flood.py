@@ -1,0 +1,143 @@
+"""A flood of changes while the receiver is down: kept, in bounded memory, and delivered in order.
+
+`SR_FLOOD_CHANGES=100000` makes it as large as the design has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import threading
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from tests.harness import Command, eventually, series
+from tests.ports import reserve_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+CHANGES = int(os.environ.get("SR_FLOOD_CHANGES", "10000"))
+KEYS = 500
+#: What one owed notification may take of the exporter's memory, and what a flood may take besides.
+ROW_BYTES = 4096
+BASE_BYTES = 64 * 2**20
+_HEAD_END = b"\r\n\r\n"
+_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class FastReceiver:
+    """Takes notifications on a loop of its own, and notes of each key what it was told."""
+
+    def __init__(self) -> None:
+        self._reserved = reserve_port()
+        self.port: int = self._reserved.getsockname()[1]
+        #: The numbers that each key's changes bear, as they came.
+        self.told: dict[str, list[int]] = defaultdict(list)
+        self.deliveries: set[str] = set()
+        self.count = 0
+        self._listening = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Begin to listen; until now connections were refused."""
+        self._thread = threading.Thread(target=asyncio.run, args=[self._serve()])
+        self._thread.start()
+        assert self._listening.wait(10)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._reserved.close()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with await asyncio.start_server(self._talk, "127.0.0.1", self.port):
+            self._listening.set()
+            await self._stop.wait()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(_HEAD_END)
+            (size,) = re.findall(rb"Content-Length: (\d+)", head)
+            body = json.loads(await reader.readexactly(int(size)))
+            (delivery,) = re.findall(r"X-SR-Delivery: (\S+)", head.decode())
+            alert = body["alerts"][0]
+            self.told[alert["labels"]["identifier"]].append(int(alert["annotations"]["details"]))
+            self.deliveries.add(delivery)
+            self.count += 1
+            writer.write(_OK)
+            await writer.drain()
+        finally:
+            writer.close()
+
+
+def resident(pid: int, what: str = "VmRSS") -> int:
+    """Give a process' memory in bytes; `VmHWM` is the most it ever had."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:  # noqa: PTH123 - no path of ours
+        (kilobytes,) = re.findall(rf"{what}:\s+(\d+) kB", file.read())
+    return int(kilobytes) * 1024
+
+
+@pytest.mark.timeout(120 + CHANGES // 50)
+def test_a_flood_is_kept_and_delivered_in_order(tmp_path: Path, figure) -> None:
+    """Every change is told once, each key's in their order; memory follows what is owed."""
+    receiver = FastReceiver()
+    file = tmp_path / "sr.yml"
+    hook = {"name": "hook", "webhook": {"url": f"http://127.0.0.1:{receiver.port}/"}}
+    file.write_text(json.dumps({"notifiers": [hook]}))
+    with Command(f"--config.file={file}", f"--storage.path={tmp_path / 'data'}") as running:
+        running.wait_ready()
+        quiet = resident(running.process.pid)
+        rounds = CHANGES // KEYS
+        began = time.monotonic()
+        for number in range(rounds):
+            answer = running.client.push(
+                *(
+                    {
+                        "source": "flood",
+                        "group": "g",
+                        "identifier": f"k{key}",
+                        "status": -1 - number % 2,
+                        "details": str(number),
+                    }
+                    for key in range(KEYS)
+                )
+            )
+            assert answer.json() == {"accepted": KEYS, "changed": KEYS}
+        pushed = time.monotonic() - began
+        owed = rounds * KEYS
+        (backlog,) = series(running.client.metrics(), "sr_exporter_notifier_backlog").values()
+        assert backlog == owed
+        with receiver:
+            began = time.monotonic()
+            eventually(lambda: receiver.count >= owed, within=60 + owed / 100, every=0.05)
+            delivered = time.monotonic() - began
+            eventually(
+                lambda: (
+                    not any(
+                        series(running.client.metrics(), "sr_exporter_notifier_backlog").values()
+                    )
+                )
+            )
+        most = resident(running.process.pid, "VmHWM")
+    figure(
+        f"flood of {owed} changes: pushed in {pushed:.1f} s ({owed / pushed:.0f}/s),"
+        f" delivered in {delivered:.1f} s ({owed / delivered:.0f}/s);"
+        f" memory {quiet / 2**20:.0f} MB before, {most / 2**20:.0f} MB at most,"
+        f" {(most - quiet) / owed:.0f} bytes for each that was owed"
+    )
+    assert receiver.told == {f"k{key}": list(range(rounds)) for key in range(KEYS)}
+    assert len(receiver.deliveries) == receiver.count == owed
+    assert most - quiet < BASE_BYTES + ROW_BYTES * owed

@@ -1,0 +1,187 @@
+"""Alerts on whom report texts call not ready: levels, and what webhooks are owed."""
+
+from __future__ import annotations
+
+import json
+
+from sr_exporter.config.values import AlertRule
+from sr_exporter.model import Configured, Forget, PollFailed, PollFailure, Statement, Tick
+from sr_exporter.notify.alerts import REPORTED, fingerprint
+from sr_exporter.notify.book import AlertBook
+from sr_exporter.notify.outbox import EdgeNotifier, Outbox
+from sr_exporter.notify.rules import Rules
+from sr_exporter.report_rules import ReportRules
+from sr_exporter.state import State
+from tests.unit.test_notify_outbox import LINKS, RUN, Bench
+from tests.unit.test_subjects import EVENTS, gateway
+from tests.unit.test_subjects import Bench as Polled
+
+READ = Configured((), reader=ReportRules())
+
+
+class Told(Bench):
+    """A bench whose pushed texts are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.see(READ)
+
+    def report(self, *texts: str, source: str = "sbc") -> None:
+        self.now += 1
+        self.see(Statement(source, *EVENTS, reports=texts, at=self.now))
+
+    def configure(self, *rules: AlertRule, refresh: bool = True) -> None:
+        """As the notifiers do, with the subjects there are."""
+        if refresh:
+            self.book.refresh(self.now)
+            self.rules = Rules(rules)
+        unwell = [*self.state.not_ready, *self.state.reported()]
+        writes = self.outbox.configure(self.notifiers(), self.rules, unwell, self.now)
+        self.book.change_rules(self.rules)
+        self.book.refresh(self.now)
+        self._write(writes, kept=True)
+
+    def firing(self) -> dict[str, dict[str, str]]:
+        found = list(self.book.firing())
+        return {one.labels.get("subject", ""): one.labels for one in found}
+
+    def owed(self) -> list[tuple[str, str]]:
+        """Give the subject and the status of what is owed, in order."""
+        rows = sorted(self.rows.values(), key=lambda row: row.seq)
+        bodies = [json.loads(row.body) for row in rows]
+        return [(body["commonLabels"].get("subject", ""), body["status"]) for body in bodies]
+
+
+def test_a_gateway_that_is_reported_dead_alerts_by_its_name_until_it_is_back():
+    """At both kinds of notifiers; its identity holds nothing that changes."""
+    told = Told()
+    told.report(gateway("gw0"), gateway("gw1"))
+    assert set(told.firing()) == {"gw0", "gw1"}
+    assert told.firing()["gw0"] == {
+        "alertname": "OpenSIPSReportedNotReady",
+        "source": "sbc",
+        "group": "drouting",
+        "identifier": "us;events",
+        "severity": "warning",
+        "subject": "gw0",
+    }
+    told.report(gateway("gw0").replace("probing", "other"))
+    told.report(gateway("gw0", "active"))
+    assert set(told.firing()) == {"gw1"}
+    assert told.owed() == [("gw0", "firing"), ("gw1", "firing"), ("gw0", "resolved")]
+    first, _, last = (json.loads(row.body) for row in told.rows.values())
+    assert first["alerts"][0]["fingerprint"] == last["alerts"][0]["fingerprint"]
+    assert first["alerts"][0]["fingerprint"] == fingerprint(first["commonLabels"])
+    assert first["alerts"][0]["startsAt"] == last["alerts"][0]["startsAt"]
+    assert first["groupLabels"]["subject"] == "gw0"
+    assert gateway("gw0") in first["commonAnnotations"]["description"]
+    assert first["commonAnnotations"]["reports"] == gateway("gw0")
+    assert first["commonAnnotations"]["runbook_url"].endswith("#opensipsreportednotready")
+
+
+def test_a_newer_text_is_told_to_who_takes_levels_and_is_no_news_to_others():
+    told = Told()
+    told.report(gateway("gw0"))
+    told.report(gateway("gw0").replace("negative probing reply", "MI command"))
+    (record,) = told.book.firing()
+    assert "MI command" in record.annotations["description"]
+    assert told.owed() == [("gw0", "firing")]
+
+
+def test_to_forget_the_key_resolves():
+    """And so does what is not named for long."""
+    told = Told()
+    told.report(gateway("gw0"))
+    told.see(Forget("sbc"))
+    told.report(gateway("gw1"), source="sbc-2")
+    told.now += 86_400
+    told.see(Tick())
+    assert told.firing() == {}
+    assert told.owed() == [
+        *[("gw0", "firing"), ("gw0", "resolved")],
+        *[("gw1", "firing"), ("gw1", "resolved")],
+    ]
+
+
+def test_the_rules_of_its_key_decide():
+    """Severity, labels, `for`, silence and `keep_firing_for`."""
+    told = Told()
+    told.configure(AlertRule(group="drouting", severity="critical", labels=(("team", "a"),)))
+    told.report(gateway("gw0"))
+    assert (told.firing()["gw0"]["severity"], told.firing()["gw0"]["team"]) == ("critical", "a")
+    told.configure(AlertRule(group="drouting", silence=True))
+    assert told.firing() == {}
+    assert told.owed() == [("gw0", "firing"), ("gw0", "resolved")]
+    told.report(gateway("gw1"))
+    assert len(told.rows) == 2
+    told.configure()
+    assert set(told.firing()) == {"gw0", "gw1"}
+    assert sorted(told.owed()[2:]) == [("gw0", "firing"), ("gw1", "firing")]
+
+
+def test_what_is_back_within_its_for_is_never_told():
+    told = Told()
+    told.configure(AlertRule(group="drouting", for_seconds=60.0))
+    told.report(gateway("gw0"))
+    told.report(gateway("gw0", "active"))
+    assert (told.firing(), told.owed()) == ({}, [])
+
+
+def test_an_alert_goes_on_for_as_long_as_its_rule_says():
+    """`keep_firing_for`: back within it, nothing is told at all."""
+    told = Told()
+    told.configure(AlertRule(group="drouting", keep_firing_seconds=60.0))
+    told.report(gateway("gw0"))
+    told.report(gateway("gw0", "active"))
+    assert set(told.firing()) == {"gw0"}
+    told.report(gateway("gw0"))
+    told.report(gateway("gw0", "active"))
+    told.now += 59
+    told.book.refresh(told.now)
+    assert set(told.firing()) == {"gw0"}
+    told.now += 2
+    told.book.refresh(told.now)
+    assert (told.firing(), told.owed()) == ({}, [("gw0", "firing"), ("gw0", "resolved")])
+
+
+def test_a_rule_that_is_switched_off_resolves_its_alerts():
+    told = Told()
+    told.report(gateway("gw0"))
+    told.see(Configured((), reader=ReportRules(switched_off=["gateway_inactive"])))
+    assert told.firing() == {}
+    assert told.owed() == [("gw0", "firing"), ("gw0", "resolved")]
+
+
+def test_an_alert_outlives_our_restart_and_ends_after_it():
+    """With the same identity and beginning; what ended meanwhile is resolved."""
+    told = Told()
+    told.report(gateway("gw0"))
+    (before,) = told.book.firing()
+    kept = [entry.record() for one in told.state.sources.values() for entry in one.entries()]
+    sources = [one.record() for one in told.state.sources.values()]
+    for records, left in ((kept, {"gw0"}), ([], set())):
+        told.state = State(last_seq=told.state.last_seq)
+        told.state.restore(sources, records, told.now)
+        told.begin([], [before])
+        told.see(READ)
+        assert set(told.firing()) == left
+        (level,) = told.book.levels()
+        assert (level.record.labels, level.record.starts_at) == (before.labels, before.starts_at)
+
+
+def test_a_lost_source_does_not_end_it_and_it_says_so():
+    """Nothing tells that the gateway is well."""
+    polled = Polled()
+    book = AlertBook(polled.state, LINKS)
+    outbox = Outbox(book, LINKS, RUN)
+    outbox.restore([], [EdgeNotifier("n", "changes")], Rules())
+    polled.log(EVENTS, gateway("gw0"))
+    polled.poll()
+    book.change_rules(Rules())
+    book.refresh(polled.now)
+    book.observe(polled.see(PollFailed("sip-1", polled.now, PollFailure.CONNECT, "refused")))
+    polled.now += 120
+    book.observe(polled.see(Tick()))
+    book.refresh(polled.now)
+    record = next(one for one in book.firing() if one.labels["alertname"] == REPORTED)
+    assert "does not answer now (refused)" in record.annotations["description"]
