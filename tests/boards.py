@@ -131,30 +131,42 @@ def _escaped(value: str) -> str:
     return re.sub(r"[$^*{}\[\]'+?.()|]", lambda found: "\\\\" + found[0], slashed)
 
 
-def left_sides(expression: str) -> list[str]:
-    """Give what stands left of each `or`: it is never empty for what stands right of it.
+def operands(expression: str) -> list[str]:
+    """Give each side of each `or`: what stands on one hides that the other is empty.
 
-    `or` binds weakest, so its left side begins where its parenthesis, or argument, does.
+    `or` binds weakest, so its sides begin and end where their parenthesis, or argument, does.
 
-    >>> left_sides('sum(a or b{c="or (d"} or e) + f or vector(0)')
-    ['a', 'a or b{c="or (d"}', 'sum(a or b{c="or (d"} or e) + f']
+    >>> operands('sum(a or b{c="or (d"} or e) + f or vector(0)')
+    ['a', 'b{c="or (d"}', 'e', 'sum(a or b{c="or (d"} or e) + f', 'vector(0)']
     """
-    found = []
-    begins = [0]
+    found: list[str] = []
+    #: Where each parenthesis that is open begins, and each side of an `or` in it.
+    begins = [[0]]
     quoted = False
+
+    def end(at: int) -> None:
+        *_, first = begins
+        if len(first) > 1:
+            ends = [begin - len(" or ") for begin in first[1:]]
+            pairs = zip(first, [*ends, at], strict=True)
+            found.extend(expression[begin:end].strip() for begin, end in pairs)
+
     for at, character in enumerate(expression):
         if character == '"' and expression[at - 1] != "\\":
             quoted = not quoted
         elif quoted:
             continue
         elif character in "([{":
-            begins.append(at + 1)
+            begins.append([at + 1])
         elif character in ")]}":
+            end(at)
             begins.pop()
         elif character == ",":
-            begins[-1] = at + 1
+            end(at)
+            begins[-1] = [at + 1]
         elif expression.startswith(" or ", at):
-            found.append(expression[begins[-1] : at].strip())
+            begins[-1].append(at + len(" or "))
+    end(len(expression))
     return found
 
 

@@ -20,9 +20,9 @@ from tests.boards import (
     boards,
     expressions,
     faults,
-    left_sides,
     load,
     metrics,
+    operands,
 )
 
 RULES = sorted((ROOT / "alerts").glob("*.rules.yml"))
@@ -245,14 +245,16 @@ def test_the_names_in_an_expression_are_found(expression, names):
     assert metrics(expression) == names
 
 
-def test_what_stands_left_of_an_or_is_found():
+def test_the_sides_of_an_or_are_found():
     """What is behind `or` must not hide that there is nothing before it."""
-    assert left_sides('sum(a or b{c="or (d"} or e) + f or vector(0)') == [
+    assert operands('sum(a or b{c="or (d"} or e) + f or vector(0)') == [
         "a",
-        'a or b{c="or (d"}',
+        'b{c="or (d"}',
+        "e",
         'sum(a or b{c="or (d"} or e) + f',
+        "vector(0)",
     ]
-    assert left_sides("clamp(a, 0, b or c) and d") == ["b"]
+    assert operands("clamp(a, 0, b or c) and d") == ["b", "c"]
 
 
 def test_variables_are_put_in_as_grafana_does():
