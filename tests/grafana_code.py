@@ -35,7 +35,7 @@ class Grafana:
     """
 
     def __enter__(self) -> Self:
-        modules, schema = _parts()
+        modules, schema = find()
         self._node = subprocess.Popen(
             ["node", str(HERE / "check.cjs"), str(schema)],
             stdin=subprocess.PIPE,
@@ -62,7 +62,7 @@ class Grafana:
 
 
 @cache
-def _parts() -> tuple[Path, Path]:
+def find() -> tuple[Path, Path]:
     """Give where the packages are, and the schema."""
     for name in ("node", "npm"):
         if shutil.which(name) is None:

@@ -117,32 +117,43 @@ def _counts() -> list[Json]:
     ]
 
 
+def _worst() -> str:
+    """Ask for the worst of each group: its status where there are words for it, else readiness.
+
+    Of registrants there may be very many, of a script's identifiers too: their statuses are looked
+    at one by one where a single source is looked at.
+    """
+    by = "source, group"
+    kinds = (states.of_kind(kind, by, CHOSEN) for kind in ("table", "core", "capability"))
+    ready = f"min by ({by}) (opensips_sr_group_ready{{{CHOSEN}}})"
+    last = f"min by ({by}) (last_over_time(opensips_sr_group_ready{{{CHOSEN}}}[1h]))"
+    return f"{' or '.join(kinds)} or 2 * {ready} - 1 or clamp({last}, 0, 0)"
+
+
 def _states() -> list[Json]:
     core = f"{SERVERS},{states.CORE}"
+    # Of all that was said between one column and the next the worst is drawn.
+    worst = f"min by (source) (min_over_time(opensips_sr_status{{{core}}}[$__rate_interval]))"
     return [
         history(
             6,
             "Core of each server",
-            "What each OpenSIPS server says of itself (group core). Unknown: it said something in "
+            "What each OpenSIPS server says of itself (group core); the worst since the column "
+            "before. Unknown: it said something in "
             "the last hour, and is not heard now.",
             (0, 4, 24, 7),
-            target(
-                states.or_unknown(states.plain("source", core), "source", core),
-                legendFormat="{{source}}",
-            ),
+            target(states.or_unknown(worst, "source", core), legendFormat="{{source}}"),
             states.words("core"),
             [board.to_source("series")],
         ),
         timeline(
             7,
             "Groups",
-            "The worst status of each group, in the words of its module; of a script's own groups "
-            "the number. Unknown: the group was there in the last hour, and is not heard now.",
+            "The worst status of each group, in the words of its module. Of registrants and of a "
+            "script's own groups, whether all are ready. Unknown: the group was there in the last "
+            "hour, and is not heard now.",
             (0, 11, 24, 11),
-            target(
-                states.or_unknown(states.coded("source, group", CHOSEN), "source, group", CHOSEN),
-                legendFormat="{{source}} {{group}}",
-            ),
+            target(_worst(), legendFormat="{{source}} {{group}}"),
             states.all_words(),
             [board.to_source("series")],
         ),

@@ -157,7 +157,7 @@ def _gateways() -> list[Json]:
         row(10, "Gateways and destinations", 22),
         table(
             11,
-            "Reported not ready",
+            "Gateways and destinations reported not ready",
             "Gateways and destinations that a report text calls inactive, and no later one active. "
             "A text is a hint. Last report: of the list that the gateway is in.",
             (0, 23, 14, 8),

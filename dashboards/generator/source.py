@@ -211,7 +211,12 @@ def _core() -> list[Json]:
             "cluster nodes. A text is a hint.",
             (16, 12, 8, 7),
             {"group": "Group", "identifier": "Identifier", "subject": "Subject"},
-            {"Last report": (board.reported(_ONE), AGO)},
+            {
+                "Last report": (
+                    f"max by (group, identifier, subject) ({board.reported(_ONE)})",
+                    AGO,
+                )
+            },
             sort="Last report",
             empty="Nothing is reported, or nothing is known.",
         ),

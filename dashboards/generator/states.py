@@ -111,12 +111,15 @@ def all_words() -> list[Json]:
 
 def coded(by: str, matchers: str) -> str:
     """Ask for the least status by these labels, each kind of group in a range of its own."""
-    kinds = (
-        f"(min by ({by}) (opensips_sr_status{{{matchers},{kind.matchers}}}) + {kind.offset})"
-        for kind in KINDS.values()
-    )
+    kinds = (of_kind(name, by, matchers) for name in KINDS)
     # Whatever is of none of these kinds is all that has no value on the left.
     return f"({' or '.join(kinds)} or min by ({by}) (opensips_sr_status{{{matchers}}}))"
+
+
+def of_kind(name: str, by: str, matchers: str) -> str:
+    """Ask for the least status, of one kind of group, in its range of numbers."""
+    kind = KINDS[name]
+    return f"(min by ({by}) (opensips_sr_status{{{matchers},{kind.matchers}}}) + {kind.offset})"
 
 
 def plain(by: str, matchers: str) -> str:

@@ -38,6 +38,9 @@ def _key(source, group, identifier, status, until=SECONDS):
         *_series("opensips_sr_status_change_timestamp_seconds", changed, **labels),
         *_series("opensips_sr_last_report_timestamp_seconds", changed + 1, **labels),
         *_series("opensips_sr_status_changes_total", lambda at: at / 15, **labels),
+        *_series(
+            "opensips_sr_group_ready", int(status > 0), until=until, source=source, group=group
+        ),
     ]
 
 
@@ -63,6 +66,8 @@ FLEET = [
     *_key("sip-1", "drouting", "us", -2),
     *_key("sip-2", "core", "main", -1),
     *_key("sip-2", "drouting", "us", 2),
+    *_series("opensips_sr_group_ready", 0, source="sip-2", group="alarms"),
+    *_series("opensips_sr_group_ready", 1, source="push", group="trunks"),
     *_key("sip-3", "core", "main", 1, until=SECONDS - LOST_SECONDS),
     *_series("opensips_sr_identifiers", 1, source="sip-1", group="drouting", ready="false"),
     *_series("opensips_sr_identifiers", 7, source="sip-1", group="drouting", ready="true"),
@@ -106,6 +111,8 @@ DRAWN = {
             ("sip-1", "drouting"): _TABLE - 2,
             ("sip-2", "core"): _CORE - 1,
             ("sip-2", "drouting"): _TABLE + 2,
+            ("sip-2", "alarms"): -1,
+            ("push", "trunks"): 1,
             ("sip-3", "core"): 0,
         }
     ],

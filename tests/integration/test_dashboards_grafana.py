@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from sr_exporter.words import meaning
+from tests import grafana_code
 from tests.boards import asked, boards, metrics, panels, variables
 from tests.grafana_code import Grafana
 from tests.prometheus import Past, sample
@@ -151,6 +152,11 @@ _YELLOW = {
 }
 
 
+def has_words(key: Key) -> bool:
+    """Whether the fleet says its group's status, and not just whether all of it is ready."""
+    return key.group == "core" or key.identifier in ("us", "eu", "cap:dialog")
+
+
 def shown(key: Key) -> tuple[str, str]:
     """Give the word and the color that a key is to be shown by."""
     if not key.known:
@@ -160,9 +166,8 @@ def shown(key: Key) -> tuple[str, str]:
         return said, "yellow"
     if said == "Reloading data":
         return said, "blue"
-    owned = key.group in ("core", "uac_registrant") or key.identifier.startswith("cap:")
-    owned |= key.identifier in ("us", "eu")
-    if not owned and abs(key.code) != 1:  # only the script knows what it means
+    if not has_words(key) and key.group != "uac_registrant" and abs(key.code) != 1:
+        # Only the script knows what it means.
         said = str(key.code)
     return said, "green" if key.code > 0 else "red"
 
@@ -188,6 +193,8 @@ def past(tmp_path_factory):
             ("status_changes_total", 4),
         ):
             lines.append(sample(f"opensips_sr_{name}", value, then, **labels))
+        del labels["identifier"]
+        lines.append(sample("opensips_sr_group_ready", int(key.code > 0), then, **labels))
     with Past(tmp_path_factory.mktemp("past"), lines) as prometheus:
         yield prometheus, at
 
@@ -254,6 +261,8 @@ def test_every_status_is_shown_by_its_word_and_color(past, grafana):
         assert len(set(keys)) == len(keys), f"{place} shows one twice"
         for key, value, said in zip(keys, values, words, strict=True):
             word, color = shown(key)
+            if place == "opensips-sr-overview Groups" and not has_words(key) and key.known:
+                word, color = ("Ready", "green") if key.code > 0 else ("Not ready", "red")
             assert (said["text"], said["color"]) == (word, hexes[color]), (place, key, value)
         seen |= {(place.split()[0], key) for key in keys}
     for uid in ("opensips-sr-overview", "opensips-sr-source", "opensips-sr-identifier"):
@@ -320,6 +329,44 @@ def test_a_table_has_its_columns_and_leads_on(past, grafana):
     ]
 
 
+@pytest.mark.parametrize(
+    ("uid", "title"),
+    [
+        (uid, panel["title"])
+        for uid, board in BOARDS.items()
+        for panel in panels(board)
+        if panel["type"] == "table"
+    ],
+)
+def test_the_columns_of_a_table_are_those_that_it_speaks_of(uid, title, grafana):
+    """What is sorted by, and shown in a way of its own, is a column that is there."""
+    panel = next(one for one in panels(BOARDS[uid]) if one["title"] == title)
+    *_, organize = panel["transformations"]
+    names = organize["options"]["renameByName"]
+    frames = []
+    for target in panel["targets"]:
+        value = f"Value #{target['refId']}" if len(panel["targets"]) > 1 else "Value"
+        frames.append(
+            {
+                "refId": target["refId"],
+                "fields": [
+                    {"name": "Time", "type": "time", "values": [0]},
+                    *(
+                        {"name": name, "type": "string", "values": [name]}
+                        for name in names
+                        if not name.startswith("Value")
+                    ),
+                    {"name": value, "type": "number", "values": [1]},
+                ],
+            }
+        )
+    (((row,)),) = grafana.ask(rows=[{"panel": panel, "frames": frames, "variables": {}}])["rows"]
+    assert list(row) == list(names.values())
+    spoken = [one["matcher"]["options"] for one in panel["fieldConfig"]["overrides"]]
+    spoken += [one["displayName"] for one in panel["options"]["sortBy"]]
+    assert set(spoken) <= set(row)
+
+
 def test_a_line_leads_on(grafana):
     """A click on what is drawn of a source, or of an identifier, leads there; nothing is unset."""
     labels = {"source": "a b", "group": "drouting", "identifier": "us;x"}
@@ -336,3 +383,17 @@ def test_a_line_leads_on(grafana):
         for href in links:
             assert "$" not in href.replace("var-source=$__all", "")
             assert "var-source=a%20b" in href or "var-identifier=us%3Bx" in href
+
+
+# --- the finder of Node ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)]
+)
+def test_without_node_it_is_said_why(ci, outcome, monkeypatch):
+    """Who has no Node can still run the other tests; a CI without it is a broken one."""
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(outcome, match="node is not on the PATH"):
+        grafana_code.find.__wrapped__()

@@ -40,7 +40,7 @@ TROUBLE = {
     },
     "opensips-sr-source": {"15 Failed requests", "16 Reported not ready", "annotation Alerts"},
     "opensips-sr-identifier": {"annotation Alerts"},
-    "opensips-sr-routing": {"7 Loading for", "11 Reported not ready"},
+    "opensips-sr-routing": {"7 Loading for", "11 Gateways and destinations reported not ready"},
     "opensips-sr-cluster": {"4 Nodes reported down", "15 Not registered now"},
     "opensips-sr-exporter": {"14 Failed requests", "annotation Alerts"},
 }
@@ -121,6 +121,27 @@ def test_a_variable_offers_what_there_is(story, uid):
                 assert {"sip-1", "sip-2", "sip-3", "sbc-1"} <= found
 
 
+@pytest.mark.parametrize("uid", list(BOARDS))
+def test_a_table_has_the_labels_that_it_names(story, uid):
+    """The labels of each query are the table's columns, and no others: they join its rows."""
+    for panel in panels(BOARDS[uid]):
+        if panel["type"] != "table":
+            continue
+        *_, organize = panel["transformations"]
+        names = organize["options"]["renameByName"]
+        for target in panel["targets"]:
+            # An empty label is none: what only pushes has no version.
+            found = {
+                name
+                for chosen in CHOICES.get(uid, [{}])
+                for labels in story.prometheus.now(
+                    asked(target["expr"], BOARDS[uid], chosen, range_seconds=30), story.broken.end
+                )
+                for name, _ in labels
+            }
+            assert found == {name for name in names if not name.startswith("Value")}, panel["title"]
+
+
 #: What a panel's first query is to give, at the end of each chapter: the number, or, of several
 #: series, the numbers by the last word of their labels.
 TOLD = {
@@ -150,7 +171,7 @@ def test_a_panel_tells_well_from_broken(story, uid, title):
     panel = next(one for one in panels(BOARDS[uid]) if one["title"] == title)
     for chapter, expected in zip((story.well, story.broken), TOLD[uid, title], strict=True):
         found = story.prometheus.now(
-            asked(panel["targets"][0]["expr"], BOARDS[uid]), chapter.end
+            asked(panel["targets"][0]["expr"], BOARDS[uid], rate_seconds=RATE_SECONDS), chapter.end
         ).items()
         if isinstance(expected, dict):
             assert {dict(labels)["source"]: value for labels, value in found} == expected
