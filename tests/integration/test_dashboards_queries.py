@@ -63,7 +63,7 @@ def _finds(story: FleetStory, expr: str, board: Json, chapters: Sequence[Chapter
                 board,
                 chosen,
                 rate_seconds=RATE_SECONDS,
-                range_seconds=math.ceil(end - begin),
+                range_seconds=math.ceil(end - story.began),
             )
             found = story.prometheus.over(query, begin, end)
             if any(not math.isnan(value) for values in found.values() for value in values):
