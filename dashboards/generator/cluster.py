@@ -5,7 +5,7 @@ from __future__ import annotations
 from dashboards.generator import board, states
 from dashboards.generator.board import CHOSEN, KEY
 from dashboards.generator.panels import AGO, in_words, row, series, stat, table, timeline
-from dashboards.generator.parts import ANY_IS_ODD, Json, or_zero, steps, target
+from dashboards.generator.parts import ANY_IS_ODD, NEUTRAL, Json, or_zero, target
 
 _CAPABILITIES = f"{CHOSEN},{states.CAPABILITIES}"
 _CLUSTERER = f'{CHOSEN},group="clusterer"'
@@ -99,7 +99,7 @@ def _registrations() -> list[Json]:
             "Registrations that uac_registrant keeps up (4.0 and later), or should.",
             (0, 18, 4, 4),
             or_zero(f"count({_REGISTRANTS_READY})"),
-            steps((None, "blue")),
+            NEUTRAL,
         ),
         stat(
             12,

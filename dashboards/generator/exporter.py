@@ -11,7 +11,7 @@ from dashboards.generator.parts import (
     ANY_IS_ODD,
     GREEN,
     GREY,
-    PLAIN,
+    NEUTRAL,
     RED,
     YELLOW,
     Json,
@@ -48,7 +48,7 @@ def _standing() -> list[Json]:
             "Exporters that can be scraped, of those that were there in the last day.",
             (0, 0, 4, 4),
             f"sum(up{{{OURS}}} and on (job, instance) last_over_time({BUILD}[1d]))",
-            steps((None, "red"), (1, "green")),
+            steps((None, RED), (1, GREEN)),
         ),
         stat(
             2,
@@ -64,7 +64,7 @@ def _standing() -> list[Json]:
             "All keys that are shown, the exporters' own included.",
             (8, 0, 4, 4),
             f"sum(opensips_sr_identifiers{{{OURS}}})",
-            steps((None, "blue")),
+            NEUTRAL,
         ),
         stat(
             4,
@@ -89,7 +89,7 @@ def _standing() -> list[Json]:
             "Whether it was last read without a fault; else the one before is in force.",
             (20, 0, 4, 4),
             f"min(sr_exporter_config_last_reload_successful{{{OURS}}})",
-            PLAIN,
+            NEUTRAL,
             meanings=mappings(value(0, "Refused", RED), value(1, "In force", GREEN)),
         ),
         timeline(

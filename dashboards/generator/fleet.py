@@ -5,7 +5,7 @@ from __future__ import annotations
 from dashboards.generator import board, states
 from dashboards.generator.board import ANY_SOURCE, CHOSEN, JOB, KEY, SERVERS
 from dashboards.generator.panels import AGO, history, in_words, series, stat, table, timeline
-from dashboards.generator.parts import ANY_IS_BAD, ANY_IS_ODD, Json, or_zero, steps, target
+from dashboards.generator.parts import ANY_IS_BAD, ANY_IS_ODD, NEUTRAL, Json, or_zero, target
 
 _NOT_READY = f"opensips_sr_ready{{{CHOSEN}}} == 0"
 _NEWEST = (
@@ -43,7 +43,7 @@ def _counts() -> list[Json]:
             "OpenSIPS servers and pushing names that are known, whether they answer or not.",
             (0, 0, 3, 4),
             f"count(count by (source) ({{{ANY_SOURCE},{SERVERS}}}))",
-            steps((None, "blue")),
+            NEUTRAL,
         ),
         stat(
             2,
@@ -88,7 +88,7 @@ def _counts() -> list[Json]:
             (15, 0, 3, 4),
             f"sum(max by ({KEY}) "
             f'(increase(opensips_sr_status_changes_total{{{CHOSEN},group!="uac_registrant"}}[1h])))',
-            steps((None, "blue")),
+            NEUTRAL,
         ),
         stat(
             12,

@@ -14,7 +14,6 @@ from dashboards.generator.parts import (
     DATASOURCE,
     GREEN,
     GREY,
-    PLAIN,
     At,
     Json,
     instant,
@@ -290,7 +289,7 @@ def table(
             "noValue": empty,
             "color": {"mode": "thresholds"},
             "mappings": [],
-            "thresholds": PLAIN,
+            "thresholds": steps((None, "text")),
             "custom": {
                 "align": "auto",
                 "cellOptions": {"type": "auto"},
@@ -304,7 +303,11 @@ def table(
             "showHeader": True,
             "sortBy": [{"displayName": sort, "desc": True}],
         },
-        overrides=[override(name, **shown) for name, shown in properties.items() if shown],
+        overrides=[
+            # What is said of an empty table is not to be said in each empty cell.
+            override("/.*/", "byRegexp", noValue=""),
+            *(override(name, **shown) for name, shown in properties.items() if shown),
+        ],
         transformations=[
             {"id": "merge", "options": {}},
             {

@@ -49,13 +49,14 @@ def steps(*pairs: tuple[float | None, str]) -> Json:
 #: More than none is trouble.
 ANY_IS_BAD = steps((None, GREEN), (1, RED))
 ANY_IS_ODD = steps((None, GREEN), (1, YELLOW))
-PLAIN = steps((None, "text"))
+#: A number that is neither good nor bad.
+NEUTRAL = steps((None, BLUE))
 
 
-def override(name: str, **properties: Any) -> Json:
-    """Change how the field of that name is shown."""
+def override(name: str, by: str = "byName", **properties: Any) -> Json:
+    """Change how the field of that name is shown, or fields by a regular expression."""
     return {
-        "matcher": {"id": "byName", "options": name},
+        "matcher": {"id": by, "options": name},
         "properties": [{"id": key, "value": what} for key, what in properties.items()],
     }
 

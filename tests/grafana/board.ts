@@ -67,7 +67,10 @@ type Property =
 
 interface Fields<Custom> {
   defaults: Defaults<Custom>;
-  overrides: Array<{ matcher: { id: 'byName'; options: string }; properties: Property[] }>;
+  overrides: Array<{
+    matcher: { id: 'byName' | 'byRegexp'; options: string };
+    properties: Property[];
+  }>;
 }
 
 type Transformation =

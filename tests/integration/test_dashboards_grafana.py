@@ -64,7 +64,7 @@ SEEDED = {
     "a misspelt key": lambda board: _defaults(board, "stat").update(novalue="Unknown"),
     "a unit that is none": lambda board: _defaults(board, "timeseries").update(unit="cpm2"),
     "a unit of an override": (
-        lambda board: _panel(board, "table")["fieldConfig"]["overrides"][1]["properties"].append(
+        lambda board: _panel(board, "table")["fieldConfig"]["overrides"][-1]["properties"].append(
             {"id": "unit", "value": "ago"}
         )
     ),
@@ -362,9 +362,26 @@ def test_the_columns_of_a_table_are_those_that_it_speaks_of(uid, title, grafana)
         )
     (((row,)),) = grafana.ask(rows=[{"panel": panel, "frames": frames, "variables": {}}])["rows"]
     assert list(row) == list(names.values())
-    spoken = [one["matcher"]["options"] for one in panel["fieldConfig"]["overrides"]]
+    spoken = [
+        one["matcher"]["options"]
+        for one in panel["fieldConfig"]["overrides"]
+        if one["matcher"]["id"] == "byName"
+    ]
     spoken += [one["displayName"] for one in panel["options"]["sortBy"]]
     assert set(spoken) <= set(row)
+
+
+def test_an_empty_cell_says_nothing(past, grafana):
+    """What is said instead of a table without rows is not said in a cell without a value."""
+    prometheus, at = past
+    panel = next(one for one in panels(FLEET) if one["title"] == "Not ready now")
+    assert panel["fieldConfig"]["defaults"]["noValue"]
+    frames = _frames(panel, FLEET, prometheus, at, {"source": [KEYS[0].source, KEYS[1].source]})
+    reports = next(one for one in frames if one["refId"] == "C")
+    for field in reports["fields"]:
+        del field["values"][1]
+    (rows,) = grafana.ask(rows=[{"panel": panel, "frames": frames, "variables": {}}])["rows"]
+    assert sorted(bool(row["Last report"]["text"]) for row in rows) == [False, True]
 
 
 def test_a_line_leads_on(grafana):
