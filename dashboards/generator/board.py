@@ -55,13 +55,13 @@ _TIME = "${__url_time_range}"
 
 
 def to_source(field: str) -> Json:
-    """Lead to the source whose name is in a field: `fields.Source`, or `labels.source`."""
+    """Lead to the source of a table's row (`row`), or of a series (`series`)."""
     url = f"/d/{SOURCE}?{_KEPT}&var-source={_place(field, 'source')}&{_TIME}"
     return {"title": "This source", "url": url}
 
 
 def to_identifier(field: str, group: str | None = None, source: str | None = None) -> Json:
-    """Lead to an identifier; what the fields do not tell is given as a variable's value."""
+    """Lead to the identifier of a row or series; what it does not bear is given."""
     parts = {
         "source": source or _place(field, "source"),
         "group": group or _place(field, "group"),
@@ -75,10 +75,7 @@ def to_identifier(field: str, group: str | None = None, source: str | None = Non
 
 
 def _place(field: str, label: str) -> str:
-    """Give the place of a label: of a table's row (`row`), or of a series (`series`).
-
-    It is encoded: identifiers of registrants hold `;`, `=` and `@`.
-    """
+    """Give what Grafana puts a label in for, encoded: registrants hold `;`, `=` and `@`."""
     if field == "row":
         return f"${{__data.fields.{label.capitalize()}:percentencode}}"
     return f"${{__field.labels.{label}:percentencode}}"

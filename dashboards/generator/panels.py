@@ -2,7 +2,7 @@
 
 - Every panel and target asks `${datasource}`, so the files import anywhere as they are.
 - Panel ids are part of links: they are given by hand, and none is used again for another panel.
-- What draws states takes no colour "from thresholds": where equal values are merged Grafana then
+- What draws states takes no color "from thresholds": where equal values are merged Grafana then
   draws the thresholds instead of the mappings, "-Infinity+" for all (issues 41075 and 71804).
 """
 
@@ -323,7 +323,7 @@ def table(
 
 
 def in_words(meanings: list[Json], width: int = 150) -> Json:
-    """Show the values of a table's column by these meanings, in their colours."""
+    """Show the values of a table's column by these meanings, in their colors."""
     cell = {"type": "color-text"}
     return {"mappings": meanings, "custom.cellOptions": cell, "custom.width": width}
 

@@ -26,7 +26,7 @@ def value(number: int, text: str, color: str) -> Json:
 
 
 def from_to(low: int, high: int, color: str, text: str | None = None) -> Json:
-    """Map a range of numbers; without a text they stay what they are, in that colour."""
+    """Map a range of numbers; without a text they stay what they are, in that color."""
     result = {"color": color, "index": 0} | ({"text": text} if text else {})
     return {"type": "range", "options": {"from": low, "to": high, "result": result}}
 

@@ -6,7 +6,7 @@
 // {"words": [{"panel", "values"}, ...]}    each value as the panel shows it: [[{text, color}, ...], ...]
 // {"rows": [{"panel", "frames", "variables"}, ...]}
 //                                          each row of a table: [[{column: {text, color, links}}], ...]
-// {"colors": [name, ...]}                  how Grafana writes a colour: [text, ...]
+// {"colors": [name, ...]}                  how Grafana writes a color: [text, ...]
 // {"hrefs": [{"panel", "labels", "variables"}, ...]}   where a click on a series leads: [[url], ...]
 'use strict';
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from sr_exporter.words import meaning
-from tests import grafana_code
 from tests.boards import asked, boards, metrics, panels, variables
 from tests.grafana_code import Grafana
 from tests.prometheus import Past, sample
@@ -125,7 +124,7 @@ class Key(NamedTuple):
 
 _FAR = (-(2**31), -7, 7, 2**31 - 1)
 _AOR = "aor=sip:a+b@trunk.example;contact=sip:a@192.0.2.1:5060;registrar=sip:[2001:db8::7]"
-#: Every code of every module's groups (facts on dashboards, section 2), and some of nobody's.
+#: Every code of every module (facts on dashboards, section 2), and some of nobody's.
 KEYS = [
     Key(group, identifier, code)
     for groups, identifier, codes in (
@@ -362,11 +361,8 @@ def test_the_columns_of_a_table_are_those_that_it_speaks_of(uid, title, grafana)
         )
     (((row,)),) = grafana.ask(rows=[{"panel": panel, "frames": frames, "variables": {}}])["rows"]
     assert list(row) == list(names.values())
-    spoken = [
-        one["matcher"]["options"]
-        for one in panel["fieldConfig"]["overrides"]
-        if one["matcher"]["id"] == "byName"
-    ]
+    matchers = [one["matcher"] for one in panel["fieldConfig"]["overrides"]]
+    spoken = [one["options"] for one in matchers if one["id"] == "byName"]
     spoken += [one["displayName"] for one in panel["options"]["sortBy"]]
     assert set(spoken) <= set(row)
 
@@ -400,17 +396,3 @@ def test_a_line_leads_on(grafana):
         for href in links:
             assert "$" not in href.replace("var-source=$__all", "")
             assert "var-source=a%20b" in href or "var-identifier=us%3Bx" in href
-
-
-# --- the finder of Node ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)]
-)
-def test_without_node_it_is_said_why(ci, outcome, monkeypatch):
-    """Who has no Node can still run the other tests; a CI without it is a broken one."""
-    monkeypatch.setenv("CI", ci)
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(outcome, match="node is not on the PATH"):
-        grafana_code.find.__wrapped__()

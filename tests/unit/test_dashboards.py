@@ -10,6 +10,7 @@ import yaml
 from dashboards import generate
 from dashboards.generator import states
 from sr_exporter.words import meaning
+from tests import grafana_code
 from tests.boards import (
     EXPORTED,
     FAMILIES,
@@ -272,3 +273,17 @@ def test_variables_are_put_in_as_grafana_does():
     assert asked(expr, board, {"many": ["a.b", "c"], "one": "d"}) == (
         r'x{a=~"(a\\.b|c)",b="d"}[60s]'
     )
+
+
+# --- the finder of Node ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)]
+)
+def test_without_node_it_is_said_why(ci, outcome, monkeypatch):
+    """Who has no Node can still run the other tests; a CI without it is a broken one."""
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(outcome, match="node is not on the PATH"):
+        grafana_code.find.__wrapped__()
