@@ -24,6 +24,7 @@ from tests.boards import (
     load,
     metrics,
     operands,
+    variables,
 )
 
 RULES = sorted((ROOT / "alerts").glob("*.rules.yml"))
@@ -228,6 +229,18 @@ def test_an_alert_uses_what_is_exported(rule):
     assert metrics(rule["expr"]) <= EXPORTED | OF_PROMETHEUS | recorded
     for template in rule.get("annotations", {}).values():
         assert set(re.findall(r"\b(?:opensips_sr|sr_exporter)_\w+", template)) <= EXPORTED
+
+
+@pytest.mark.parametrize("rule", rules())
+def test_an_alert_leads_to_a_dashboard_that_has_what_it_fills(rule):
+    """The variables of its link are the dashboard's, and those that have no All are among them."""
+    for url in (one for key, one in rule.get("annotations", {}).items() if key == "dashboard_url"):
+        uid = re.match(r"/d/([\w-]+)", url)[1]
+        filled = set(re.findall(r"var-(\w+)=", url))
+        known = variables(BOARDS[uid])
+        assert filled <= set(known)
+        needed = {name for name, one in known.items() if one["type"] == "query"}
+        assert {name for name in needed if not known[name]["includeAll"]} <= filled
 
 
 @pytest.mark.parametrize(
