@@ -23,7 +23,6 @@ from tests.promtool import (
     read,
     rules_in,
     run,
-    run_tests,
 )
 from tests.real_parts import program
 
@@ -236,111 +235,6 @@ def test_the_mixin_has_the_alerts_and_the_records():
     assert sorted(group["name"] for group in alerts["groups"] + records["groups"]) == sorted(
         group["name"] for group in groups
     )
-
-
-# --- the expressions of the dashboards, by Prometheus' own evaluation ---------------------------
-
-
-def asked(expression):
-    """Substitute the variables as Grafana does, with All chosen."""
-    for name, value in (("$__rate_interval", "1m"), ("$job", ".*"), ("$source", ".*")):
-        expression = expression.replace(name, value)
-    assert "$" not in expression
-    return expression
-
-
-def series(metric, values, **labels):
-    inner = ",".join(f'{name}="{value}"' for name, value in labels.items())
-    return {"series": f'{metric}{{job="sr",instance="mon-1:9797",{inner}}}', "values": values}
-
-
-def key(source, group, identifier, status, since):
-    labels = {"source": source, "group": group, "identifier": identifier}
-    return [
-        series("opensips_sr_status", f"{status}x60", **labels),
-        series("opensips_sr_ready", f"{int(status > 0)}x60", **labels),
-        series("opensips_sr_status_change_timestamp_seconds", f"{since}x60", **labels),
-        series("opensips_sr_last_report_timestamp_seconds", f"{since + 1}x60", **labels),
-        series("opensips_sr_status_changes_total", "0+1x60", **labels),
-    ]
-
-
-#: sip-1 is well but for one identifier, sip-2 initializes, sip-3 was lost 5 minutes ago.
-FLEET = [
-    series("sr_exporter_build_info", "1x60", version="0.1.0"),
-    *(
-        series("opensips_sr_source_info", "1x60", source=name)
-        for name in ("sip-1", "sip-2", "push")
-    ),
-    series("opensips_sr_source_info", "1x60", source="sr_exporter"),
-    series("opensips_sr_source_up", "1x60", source="sip-1"),
-    series("opensips_sr_source_up", "1x60", source="sip-2"),
-    series("opensips_sr_source_up", "1x39 0x20", source="sip-3"),
-    *key("sip-1", "core", "main", 1, 100),
-    *key("sip-1", "drouting", "us", -2, 300),
-    *key("sip-2", "core", "main", -1, 200),
-    series("opensips_sr_status", "1x39 stale", source="sip-3", group="core", identifier="main"),
-    series("opensips_sr_identifiers", "1x60", source="sip-1", group="drouting", ready="false"),
-    series("opensips_sr_identifiers", "7x60", source="sip-1", group="drouting", ready="true"),
-    series("opensips_sr_identifiers", "1x60", source="sip-2", group="core", ready="false"),
-    series("opensips_sr_group_ready", "0x60", source="sip-1", group="drouting"),
-    series("opensips_sr_group_ready", "1x39 stale", source="sip-3", group="core"),
-    series(
-        "ALERTS", "1x60", alertname="OpenSIPSSRCoreNotReady", alertstate="firing", source="sip-2"
-    ),
-    series("ALERTS", "1x60", alertname="SRExporterDown", alertstate="pending"),
-    series("ALERTS", "1x60", alertname="Other", alertstate="firing"),
-]
-
-_US = '{source="sip-1", group="drouting", identifier="us"}'
-_CORE_2 = '{source="sip-2", group="core", identifier="main"}'
-#: What each query of each panel gives for that fleet.
-DRAWN = {
-    "Sources": [{"{}": 4}],
-    "Sources down": [{"{}": 1}],
-    "Cores not ready": [{"{}": 1}],
-    "Identifiers not ready": [{"{}": 2}],
-    "Alerts firing": [{"{}": 1}],
-    "Core of each server": [{'{source="sip-1"}': 1, '{source="sip-2"}': -1, '{source="sip-3"}': 0}],
-    "Groups": [{'{source="sip-1", group="drouting"}': 0, '{source="sip-3", group="core"}': -1}],
-    "Not ready now": [
-        {_US: -2, _CORE_2: -1},
-        {_US: 300_000, _CORE_2: 200_000},
-        {_US: 301_000, _CORE_2: 201_000},
-    ],
-    "Status changes": [{'{source="sip-1"}': 8, '{source="sip-2"}': 4}],
-}
-
-
-def expressions(fleet, expected):
-    """Make a promtool test of what every panel of the overview draws at 14 minutes."""
-    tests = [
-        {
-            "expr": asked(target["expr"]),
-            "eval_time": "14m",
-            "exp_samples": [{"labels": k, "value": v} for k, v in samples.items()],
-        }
-        for panel in generate.overview()["panels"]
-        for target, samples in zip(panel["targets"], expected[panel["title"]], strict=True)
-    ]
-    case = {"interval": "15s", "input_series": fleet, "promql_expr_test": tests}
-    return {"evaluation_interval": "15s", "tests": [case]}
-
-
-@pytest.mark.real
-def test_the_overview_draws_the_fleet_as_it_is(tmp_path):
-    """Every expression of every panel gives the right numbers while things are broken."""
-    code, said = run_tests(tmp_path, [], expressions(FLEET, DRAWN))
-    assert code == 0, said
-
-
-@pytest.mark.real
-def test_the_overview_draws_nothing_where_nothing_is_known(tmp_path):
-    """Without any exporter every panel is empty: no green 0 that nobody has measured."""
-    nothing = {title: [{} for _ in queries] for title, queries in DRAWN.items()}
-    others = [{"series": 'up{job="node",instance="x"}', "values": "1x60"}]
-    code, said = run_tests(tmp_path, [], expressions(others, nothing))
-    assert code == 0, said
 
 
 # --- the finder of real programs ---------------------------------------------------------------
