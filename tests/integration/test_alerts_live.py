@@ -29,6 +29,7 @@ from tests.real_parts import program
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import Self
 
 SCALE = 60
 SCRAPE = "250ms"
@@ -104,7 +105,11 @@ class Watch(threading.Thread):
             if not is_told(alerts):
                 self.quiet.append((time.monotonic(), alerts))
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *failed: object) -> None:
         self._ended.set()
         self.join(10)
         assert not self.is_alive()
@@ -168,17 +173,16 @@ def test_a_server_that_dies_while_it_starts_is_never_quiet(tmp_path, monkeypatch
 
         httpd.call(lambda: start(node, time.time(), well=False))
         core = eventually(lambda: fires().get("OpenSIPSSRCoreNotReady"), within=30)
-        watch = Watch(running, "sip-1")
-        watch.start()
-        assert "initializing (status -1)" in core["annotations"]["description"]
-        assert core["annotations"]["runbook_url"].startswith(f"{app.base}/runbooks#")
-        eventually(lambda: silenced_by("OpenSIPSSRNoData") == {"OpenSIPSSRCoreNotReady"}, within=30)
-
-        httpd.refuse()
-        eventually(lambda: "OpenSIPSSRSourceDown" in fires(), within=30)
-        eventually(lambda: silenced_by("OpenSIPSSRCoreNotReady") == {"OpenSIPSSRSourceDown"})
-        eventually(lambda: fires().keys() == {"OpenSIPSSRSourceDown"}, within=30)
-        watch.end()
+        with Watch(running, "sip-1") as watch:
+            assert "initializing (status -1)" in core["annotations"]["description"]
+            assert core["annotations"]["runbook_url"].startswith(f"{app.base}/runbooks#")
+            eventually(
+                lambda: silenced_by("OpenSIPSSRNoData") == {"OpenSIPSSRCoreNotReady"}, within=30
+            )
+            httpd.refuse()
+            eventually(lambda: "OpenSIPSSRSourceDown" in fires(), within=30)
+            eventually(lambda: silenced_by("OpenSIPSSRCoreNotReady") == {"OpenSIPSSRSourceDown"})
+            eventually(lambda: fires().keys() == {"OpenSIPSSRSourceDown"}, within=30)
 
         httpd.call(lambda: start(node, time.time(), well=True))
         httpd.listen()
