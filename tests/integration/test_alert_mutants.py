@@ -25,10 +25,28 @@ def tried_together(tests: Document, candidates: dict[str, Mutant]) -> list[Docum
     cases = []
     for case in tests["tests"]:
         looks = [
-            look | {"alertname": name} for name in candidates for look in case["alert_rule_test"]
+            expected_of(mutant, look) | {"alertname": name}
+            for name, mutant in candidates.items()
+            for look in case["alert_rule_test"]
         ]
         cases.append(case | {"alert_rule_test": looks})
     return tests | {"tests": cases}
+
+
+def expected_of(mutant: Mutant, look: Document) -> Document:
+    """Give what is expected of the rule, as far as the mutant has the texts for it."""
+    expected = [
+        alert
+        | {
+            "exp_annotations": {
+                name: text
+                for name, text in alert["exp_annotations"].items()
+                if name in mutant.rule["annotations"]
+            }
+        }
+        for alert in look.get("exp_alerts", ())
+    ]
+    return look | ({"exp_alerts": expected} if expected else {})
 
 
 def first_and_rest(tests: Document) -> list[Document]:
@@ -54,7 +72,11 @@ def survivors(folder: Path, alert: str) -> tuple[int, list[str]]:
             code, said = run_tests(folder, rules_of(alert, left), tried_together(tests, left))
             noticed = {name for name in re.findall(rf"{alert}_\d+", said) if name in left}
             assert noticed or code == 0, said
-            left = {name: mutant for name, mutant in left.items() if name not in noticed}
+            left = {
+                name: mutant if mutant.in_a_text else mutant.without_texts()
+                for name, mutant in left.items()
+                if name not in noticed
+            }
             # A rule that cannot be read or evaluated ends the run before the others were looked at.
             if "alertname:" in said or code == 0:
                 break
