@@ -233,7 +233,8 @@ def _of_text(text: str) -> Iterator[tuple[str, str]]:
     """Empty it, take each action out of it, and turn what its actions ask about."""
     yield "empty", ""
     for found in re.finditer(r"\{\{-? ?(\$labels\.\w+|\$value)[^}]*\}\}", text):
-        yield f"{found[0]} left out", text[: found.start()] + text[found.end() :]
+        if found[0] != text:
+            yield f"{found[0]} left out", text[: found.start()] + text[found.end() :]
     for found in re.finditer(r'(eq \$(?:status|value) )("?)-?\d(?:\.0)?"?', text):
         other = f"{found[1]}{found[2]}9{found[2] or '.0'}"
         yield f"{found[0]} to {other}", text[: found.start()] + other + text[found.end() :]

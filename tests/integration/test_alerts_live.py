@@ -181,6 +181,7 @@ def test_a_server_that_dies_while_it_starts_is_never_quiet(tmp_path, monkeypatch
             )
             httpd.refuse()
             eventually(lambda: "OpenSIPSSRSourceDown" in fires(), within=30)
+            assert watch.quiet == []
             eventually(lambda: silenced_by("OpenSIPSSRCoreNotReady") == {"OpenSIPSSRSourceDown"})
             eventually(lambda: fires().keys() == {"OpenSIPSSRSourceDown"}, within=30)
 
