@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
-import subprocess
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from alerts import generate as copies
 from dashboards import generate
 from tests.promtool import (
-    ALERTS,
     ROOT,
     RULES,
     TESTS,
@@ -166,62 +162,17 @@ def test_an_alert_has_a_runbook(alert):
     assert "curl -s localhost:9797/metrics | grep " in diagnosis
 
 
-def test_links_inside_the_runbooks_lead_somewhere():
-    """An anchor is its heading in lower case, spaces as hyphens, as every Markdown page has it."""
-    headings = re.findall(r"^#+ (.+)$", RUNBOOKS, re.MULTILINE)
-    anchors = {heading.lower().replace(" ", "-") for heading in headings}
-    assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOKS)) <= anchors
-
-
 def test_the_runbooks_list_every_alert():
     """The table at their head names each, so that who reads knows what there is."""
     listed = RUNBOOKS.partition("\n## ")[0]
     assert {name for name in [*ALL, *NATIVE] if f"[{name}](#{name.lower()})" not in listed} == set()
 
 
-# --- the mixin ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
-def test_the_json_is_the_yaml(path):
-    """Debian's jsonnet cannot read YAML: the copies are made by `python alerts/generate.py`."""
-    assert copies.copy_of(path).read_text(encoding="utf-8") == copies.text(path)
-
-
-def test_no_json_is_without_its_yaml():
-    """Every JSON file in the folder is a copy."""
-    assert set(ALERTS.rglob("*.json")) == {copies.copy_of(path) for path in RULES}
-
-
-def test_the_copies_are_written(tmp_path, monkeypatch):
-    """Running the generator writes each copy under its name."""
-    monkeypatch.setattr(copies, "COPIES", tmp_path)
-    copies.main()
-    assert {path.name for path in tmp_path.iterdir()} == {f"{path.stem}.json" for path in RULES}
-
-
-@pytest.mark.real
-def test_the_mixin_has_the_alerts_and_the_records():
-    """What jsonnet makes of it is what the files say."""
-    done = subprocess.run(
-        [
-            program("jsonnet"),
-            "-e",
-            "local m = import 'mixin.libsonnet'; [m.prometheusAlerts, m.prometheusRules]",
-        ],
-        cwd=ALERTS,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    alerts, records = json.loads(done.stdout)
-    assert [rule["alert"] for rule in rules_in(alerts)] == list(ALL)
-    assert all("record" in rule for rule in rules_in(records))
-    groups = [group for path in RULES for group in read(path)["groups"]]
-    assert sorted(group["name"] for group in alerts["groups"] + records["groups"]) == sorted(
-        group["name"] for group in groups
-    )
+def test_links_inside_the_runbooks_lead_somewhere():
+    """An anchor is its heading in lower case, spaces as hyphens, as every Markdown page has it."""
+    headings = re.findall(r"^#+ (.+)$", RUNBOOKS, re.MULTILINE)
+    anchors = {heading.lower().replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOKS)) <= anchors
 
 
 # --- the finder of real programs ---------------------------------------------------------------
