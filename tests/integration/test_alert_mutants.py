@@ -93,6 +93,7 @@ def survivors(folder: Path, alert: str) -> tuple[int, list[str]]:
 
 
 @pytest.mark.real
+@pytest.mark.timeout(300)
 def test_faults_in_the_rules_are_noticed(tmp_path, figure):
     """At least 95 of 100, and all that differ; who survives is printed."""
     alerts = list(all_alerts())

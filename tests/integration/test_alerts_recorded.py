@@ -1,7 +1,8 @@
 """The alerts on series that a real exporter wrote while its servers played a story.
 
 What the hand-written tests suppose of the exporter is here what it does: a metric that is renamed
-in the exporter, or a label, ends these tests, and not the alerts of whoever upgrades.
+in the exporter, or a label, ends these tests, and not the alerts of whoever upgrades. Scrapes and
+evaluations fall together here, so a window holds the sample at its far edge: that is Prometheus 2.
 """
 
 from __future__ import annotations
