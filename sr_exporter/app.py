@@ -188,6 +188,7 @@ class App:
         self._on_stop("web", lambda: _stop_web(web, serving))
         self._on_stop("polls", fleet.stop)
         tasks.start("store watch", own.watch_store(store))
+        tasks.start("owed watch", teller.watch_owed())
         reloading = tasks.start("reload", reloader.run())
         if self._reload_asked:
             reloader.ask()

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 READY, NOT_READY = 1, -1
 #: How often the store is looked at.
 STORE_SECONDS = 1.0
+#: How often it is said how much a notifier is owed that takes nothing.
+OWED_SECONDS = 30.0
 _UNHEARD = "not heard since the exporter started"
 
 
@@ -114,13 +116,19 @@ class NotifierTeller:
     def __init__(self, metrics: OwnMetrics, own: OwnState) -> None:
         self._metrics = metrics
         self._own = own
+        self._backlogs: dict[str, Callable[[], int]] = {}
+        #: Why notifiers do not take what they are sent.
+        self._failing: dict[str, str] = {}
 
-    def joined(self, notifier: str, backlog: Callable[[], int]) -> None:
+    def joined(self, notifier: str, backlog: Callable[[], int], error: str | None = None) -> None:
         self._metrics.add_notifier(notifier, backlog)
-        self._own.say("notifier", notifier, READY, None)
+        self._backlogs[notifier] = backlog
+        self._own.say("notifier", notifier, READY if error is None else NOT_READY, error)
 
     def left(self, notifier: str) -> None:
         self._metrics.remove_notifier(notifier)
+        self._backlogs.pop(notifier, None)
+        self._failing.pop(notifier, None)
 
     def accepted(self, notifier: str) -> None:
         self._metrics.delivered(notifier, "accepted")
@@ -135,7 +143,25 @@ class NotifierTeller:
         self._metrics.delivered(notifier, "dead")
 
     def stands(self, notifier: str, error: str | None) -> None:
-        self._own.say("notifier", notifier, READY if error is None else NOT_READY, error)
+        if notifier not in self._backlogs:
+            return  # it left
+        if error is None:
+            self._failing.pop(notifier, None)
+            self._own.say("notifier", notifier, READY, None)
+        else:
+            self._failing[notifier] = error
+            self._say_owed(notifier)
+
+    async def watch_owed(self) -> None:
+        """Say how much is owed to those that take nothing, for ever."""
+        while True:
+            await asyncio.sleep(OWED_SECONDS)
+            for notifier in self._failing:
+                self._say_owed(notifier)
+
+    def _say_owed(self, notifier: str) -> None:
+        owed = self._backlogs[notifier]()
+        self._own.say("notifier", notifier, NOT_READY, f"{self._failing[notifier]} ({owed} owed)")
 
 
 def _distinct(sources: Iterable[str]) -> dict[str, str]:

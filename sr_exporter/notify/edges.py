@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sr_exporter.held import Entry, Reported
-from sr_exporter.model import ChangeKind
+from sr_exporter.model import ChangeKind, Key
 from sr_exporter.notify import alerts, payload
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sr_exporter.model import Change
     from sr_exporter.notify.alerts import Alert, Links, Who
     from sr_exporter.notify.rules import Rule, Rules
-    from sr_exporter.outcome import SubjectTurn
+    from sr_exporter.outcome import Outcome, SubjectTurn
     from sr_exporter.store.contract import Owed
 
 #: In Alertmanager's words, why there is a notification.
@@ -109,6 +109,15 @@ def is_event(change: Change) -> bool:
     if change.kind is ChangeKind.REMOVED:
         return not change.was_ready
     return change.kind is ChangeKind.STATUS
+
+
+def reworded(change: Change, outcome: Outcome) -> Entry | None:
+    """Give the key that is not ready as before, and for other reasons; None: it is no such."""
+    if change.kind is not ChangeKind.DETAILS:
+        return None
+    key = Key(change.source, change.group or "", change.identifier or "")
+    entry = outcome.entries.get(key)
+    return None if entry is None or entry.ready else entry
 
 
 def reason_of(change: Change) -> str:

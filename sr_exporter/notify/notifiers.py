@@ -11,6 +11,7 @@ import structlog
 
 from sr_exporter.config import Alertmanager, Webhook
 from sr_exporter.errors import NotKept
+from sr_exporter.notify import alerts
 from sr_exporter.notify.alertmanager import AlertmanagerSender
 from sr_exporter.notify.levels import Levels
 from sr_exporter.notify.outbox import EdgeNotifier
@@ -39,6 +40,7 @@ Sender = AlertmanagerSender | WebhookSender
 #: How long the last words to notifiers may take: at a stop, and to those that leave.
 LAST_WORDS_SECONDS = 5.0
 _GONE = "the notifier is no longer configured"
+_UNKNOWN = "it is not known why"
 
 
 class Notifiers:
@@ -116,6 +118,11 @@ class Notifiers:
         finally:
             parting.close()
         await self._give_up(self._outbox.part())
+        if len(parting.configured) == 1:
+            log.info(
+                "there is one notifier only: when it takes nothing, nobody is told",
+                notifier=parting.configured[0].name,
+            )
         for sender in parting.senders:
             self._observer.left(sender.name)
         self._begin(parting.configured)
@@ -151,7 +158,7 @@ class Notifiers:
             self._senders[new] = self._senders.pop(old)
             sender.name = new
             self._observer.left(old)
-            self._observer.joined(new, _backlog_of(sender))
+            self._observer.joined(new, _backlog_of(sender), sender.error)
         return owed
 
     def _unwell(self) -> list[Entry | Reported | Source]:
@@ -180,19 +187,30 @@ class Notifiers:
         for config in configured:
             sender = held.get(config.name)
             if sender is None:
-                sender = self._new(config)
-                self._observer.joined(sender.name, _backlog_of(sender))
+                # At a start: that it is said to take nothing has not ended with that.
+                error = None if self._following else self._last_error(config.name)
+                sender = self._new(config, error)
+                self._observer.joined(sender.name, _backlog_of(sender), error)
             self._senders[config.name] = sender
             sender.start(self._tasks)
         if not self._following:
             self._following = True
             self._tasks.start("levels", self._levels.run())
 
-    def _new(self, config: Config) -> Sender:
+    def _last_error(self, name: str) -> str | None:
+        """Give why a notifier took nothing when the exporter stopped; None: it took it."""
+        entry = self._state.entry(alerts.key_of_notifier(name))
+        return None if entry is None or entry.ready else entry.details or _UNKNOWN
+
+    def _new(self, config: Config, error: str | None) -> Sender:
         if isinstance(config, Alertmanager):
-            return AlertmanagerSender(config, self._book, self._observer, clock=self._clock)
+            return AlertmanagerSender(
+                config, self._book, self._observer, clock=self._clock, doubted=error is not None
+            )
         queue = self._outbox.queues[config.name]
-        return WebhookSender(config, queue, self._store, self._observer, clock=self._clock)
+        return WebhookSender(
+            config, queue, self._store, self._observer, clock=self._clock, error=error
+        )
 
     async def _give_up(self, owed: Sequence[Owed]) -> None:
         """Move what is owed to notifiers that are gone to the dead letters."""

@@ -27,6 +27,7 @@ from sr_exporter.notify.edges import (
     kept_until,
     of_turn,
     reason_of,
+    reworded,
     rule_of,
     subject_of,
     unwell_of,
@@ -89,6 +90,8 @@ class Outbox:
             if edge is None:
                 if change.kind is ChangeKind.REMOVED:
                     self._let_end(writes, change, now)
+                elif (found := reworded(change, outcome)) is not None:
+                    self._reword(writes, found, now)
                 continue
             for notifier in self._notifiers:
                 if edge.turns or notifier.send is Send.CHANGES:
@@ -276,6 +279,15 @@ class Outbox:
             if held is not None:
                 self._move(writes, held, now, now)
 
+    def _reword(self, writes: dict[str, Owed | None], entry: Entry, now: float) -> None:
+        """Have what is held back of a key tell its details as they are now."""
+        found = unwell_of(entry, self._rules, self._links)
+        edge = Edge(found.who, found.alert, None, 0.0, turns=True, reason=FIRST)
+        for notifier in self._notifiers:
+            held = self.queues[notifier.name].held(edge.subject, now)
+            if held is not None and not payload.is_end_held(held):
+                self._hold(writes, notifier, held, edge, now, due_at=held.due_at)
+
     def _move(self, writes: dict[str, Owed | None], held: Owed, due_at: float, now: float) -> None:
         """Have a row that is held be due at another time."""
         if due_at == held.due_at:
@@ -288,6 +300,8 @@ class Outbox:
     def _add(
         self, writes: dict[str, Owed | None], notifier: EdgeNotifier, edge: Edge, now: float
     ) -> None:
+        if edge.who == alerts.who_of_notifier(notifier.name):
+            return  # that it takes nothing is told to the others
         self._last_seq += 1
         due_at = edge.due_at(now)
         owed = Owed(

@@ -3,9 +3,10 @@
 The first configured rule that fits decides; what it does not say is as built in. The built-in
 rules, first match on group and identifier: `core` is critical; a registrant is given 30 s,
 since every routine re-registration passes through -1; a cluster capability is given 10 minutes
-to find a donor. A key that appears not ready, or turns so while its source starts, is given
-2 minutes at least. What the exporter says of its own sources and notifiers is not alerted
-here, whatever is configured: a lost source has an alert of its own.
+to find a donor; one of our own notifiers that takes nothing is critical after a minute. A key
+that appears not ready, or turns so while its source starts, is given 2 minutes at least. What
+the exporter says of its own sources is not alerted here, whatever is configured: a lost source
+has an alert of its own.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class _Line(Generic[Said]):
 
 _BUILT_IN = (
     _Line(OWN_SOURCE, "source", None, Rule(silent=True)),
-    _Line(OWN_SOURCE, "notifier", None, Rule(silent=True)),
+    _Line(OWN_SOURCE, "notifier", None, Rule(severity="critical", for_seconds=60.0)),
     _Line("*", "core", None, Rule(severity="critical")),
     _Line("*", "uac_registrant", None, Rule(for_seconds=30.0)),
     _Line("*", "clusterer", "cap:*", Rule(for_seconds=600.0)),

@@ -53,6 +53,7 @@ class WebhookSender:
         observer: NotifierObserver,
         *,
         clock: Callable[[], float],
+        error: str | None = None,
     ) -> None:
         self.name = config.name
         self._config = config
@@ -63,7 +64,8 @@ class WebhookSender:
         self._pool = ThreadPoolExecutor(LANES, thread_name_prefix=f"webhook-{config.name}")
         self._lanes = [Outbound(self._pool) for _ in range(LANES)]
         self._idle = list(self._lanes)
-        self._said: str | None = None
+        #: Why it did not take what it was last sent; None: it did.
+        self.error = error
         #: When each row that was attempted was first due: a rule's `for` is no age.
         self._first_due: dict[str, float] = {}
         #: Since when nothing was taken; None while something is.
@@ -229,7 +231,7 @@ class WebhookSender:
 
     def _tell(self, error: str | None) -> None:
         """Log a failure once, and its end once; not every attempt of a night."""
-        if error == self._said:
+        if error == self.error:
             return
         self._observer.stands(self.name, error)
         if error is None:
@@ -242,7 +244,7 @@ class WebhookSender:
                 error=error,
                 owed=self.backlog,
             )
-        self._said = error
+        self.error = error
 
     async def _end(self, attempt: Owed, row: Owed | None) -> None:
         """Note that a row is done with, and only then let the next of its subject go.

@@ -197,10 +197,10 @@ def test_an_expiry_is_told():
     assert b.sent() == [("firing", "g", FIRST)]
 
 
-def test_our_own_sources_and_notifiers_are_told_elsewhere():
-    """The own groups `source` and `notifier` make no notification."""
+def test_our_own_sources_are_told_elsewhere():
+    """The own group `source` makes no notification."""
     b = Bench()
-    for group in ("source", "notifier", "store"):
+    for group in ("source", "store"):
         b.see(Statement("sr_exporter", group, status=-1))
     assert b.sent() == [("firing", "store", FIRST)]
 
@@ -236,6 +236,23 @@ def test_the_body_is_made_when_the_change_is_seen():
 
 
 # --- held back -------------------------------------------------------------------------------
+
+
+def test_what_is_held_back_tells_the_details_as_they_are_when_it_is_sent():
+    """They are no event, and move nothing."""
+    b = Bench()
+    (row,) = b.push(-1, group="uac_registrant", details="registering")
+    b.later(20)
+    (other,) = b.push(-1, group="uac_registrant", details="timeout")
+    assert row
+    assert other
+    assert (other.id, other.due_at, other.standing) == (row.id, row.due_at, Standing.HELD)
+    alert = json.loads(other.body)["alerts"][0]
+    assert alert["annotations"]["details"] == "timeout"
+    assert alert["startsAt"] == json.loads(row.body)["alerts"][0]["startsAt"]
+    b.later(10)
+    assert b.push(-1, group="uac_registrant", details="rejected") == []
+    assert b.sent() == [("firing", "uac_registrant", FIRST)]
 
 
 def test_a_change_under_a_for_is_held_and_withdrawn():

@@ -78,9 +78,10 @@ def test_the_first_rule_that_fits_decides(ask):
         (("x", "clusterer", "node"), "decides: built in for the rest"),
         (("lab-1", "core", "main"), "decides: alerts.rules[0], by source lab-*"),
         (
-            ("sr_exporter", "notifier", "n"),
-            "decides: built in for the exporter's own notifiers, whatever is configured: no alert",
+            ("sr_exporter", "source", "n"),
+            "decides: built in for the exporter's own sources, whatever is configured: no alert",
         ),
+        (("sr_exporter", "notifier", "n"), "decides: built in for the exporter's own notifiers"),
     ],
 )
 def test_each_key_has_its_rule(ask, key, line):
