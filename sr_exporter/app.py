@@ -136,7 +136,7 @@ class App:
         self._on_stop("own state", own.settle)
         ingest.subscribe(own.observe)
         teller = NotifierTeller(metrics, own)
-        notifiers = Notifiers(state, store, book, outbox, teller, tasks, self.clock)
+        notifiers = Notifiers(state, store, book, outbox, links, teller, tasks, self.clock)
         notifiers.restore(kept, config.notifiers, Rules(config.rules, watchdog=config.watchdog))
         ingest.subscribe(notifiers.observe)
 
@@ -249,7 +249,7 @@ class _Configurable:
         only_events = config.events.sources() - {source.name for source in config.sources}
         # At once, both: no event may bring back a source that leaves.
         self.listeners.apply(prepared)
-        # Alerts of sources that leave end by the rules of before.
+        # Alerts of sources and notifiers that leave end by the rules of before.
         await self.ingest.observe(
             Configured(
                 polled,
@@ -260,7 +260,13 @@ class _Configurable:
                 config.reports.subject_ttl_seconds,
             )
         )
-        self.notifiers.configure(config.notifiers, Rules(config.rules, watchdog=config.watchdog))
+        self.own.forget("notifier", but=[one.name for one in config.notifiers])
+        await self.own.settle()
+        self.notifiers.configure(
+            config.notifiers,
+            Rules(config.rules, watchdog=config.watchdog),
+            beat_seconds=config.watchdog_interval_seconds,
+        )
         self.access.configure(config.tokens)
         self.push.limit_bytes = config.limits.body_bytes
         self.store.retain(config.storage.retention_seconds)

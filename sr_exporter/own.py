@@ -52,19 +52,23 @@ class OwnState:
     def configure(self, sources: Iterable[str], notifiers: Iterable[str]) -> None:
         """Speak of these parts from now on, and forget those that are gone."""
         self._names = _distinct(sources)
-        wanted = {("source", fold(name)) for name in self._names.values()}
-        wanted |= {("notifier", fold(name)) for name in notifiers}
-        own = self._state.sources.get(OWN_SOURCE)
-        for entry in list(own.entries()) if own else ():
-            group = fold(entry.group.name)
-            if group in ("source", "notifier") and (group, fold(entry.identifier)) not in wanted:
-                self._forget(group, entry.identifier)
+        self.forget("source", but=self._names.values())
+        self.forget("notifier", but=notifiers)
         for source in self._state.sources.values():
             if source.polled and not source.heard:
                 self._say_source(source.name, NOT_READY, source.last_error or _UNHEARD)
             else:
                 self._follow(source)
         self.say("core", MAIN, READY, "running")
+
+    def forget(self, group: str, *, but: Iterable[str]) -> None:
+        """Speak no more of parts of this group, but of these."""
+        wanted = {fold(name) for name in but}
+        own = self._state.sources.get(OWN_SOURCE)
+        for entry in list(own.entries()) if own else ():
+            if fold(entry.group.name) == group and fold(entry.identifier) not in wanted:
+                self._said.pop((group, fold(entry.identifier)), None)
+                self._observe(Forget(OWN_SOURCE, group, entry.identifier))
 
     def observe(self, outcome: Outcome) -> None:
         """Follow the polled sources."""
@@ -83,10 +87,6 @@ class OwnState:
             return
         self._said[group, fold(identifier)] = (status, details)
         self._observe(_statement(group, identifier, status, details))
-
-    def _forget(self, group: str, identifier: str) -> None:
-        self._said.pop((group, fold(identifier)), None)
-        self._observe(Forget(OWN_SOURCE, group, identifier))
 
     def _observe(self, observation: Observation) -> None:
         # Not at once: it may be an outcome that is spoken of, and its batch goes first.

@@ -50,7 +50,7 @@ SCHEMA: Final = Schema(
         "events.datagram": ("listen", "unix"),
         "push": ("tokens",),
         "push.tokens[]": ("token_file", "sources", "groups"),
-        "alerts": ("rules", "report_rules", "subject_ttl", "watchdog"),
+        "alerts": ("rules", "report_rules", "subject_ttl", "watchdog", "watchdog_interval"),
         "alerts.rules[]": (
             *("source", "group", "identifier"),
             *("severity", "for", "keep_firing_for", "labels", "annotations", "silence"),
@@ -88,6 +88,7 @@ SPANS: Final = {
     "for": (0.0, 7 * _DAY),
     "keep_firing_for": (0.0, 7 * _DAY),
     "subject_ttl": (_MINUTE, 365 * _DAY),
+    "watchdog_interval": (10.0, _DAY),
     "max_age": (_MINUTE, 365 * _DAY),
     "retention": (60 * _MINUTE, 3650 * _DAY),
 }

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from sr_exporter.redact import Secret, SecretUrl
     from sr_exporter.report_rules import ReportRule
 
+#: How often webhooks are told of the watchdog, unless it is said.
+WATCHDOG_SECONDS = 300.0
+
 
 @dataclass(frozen=True, slots=True)
 class BasicAuth:
@@ -198,6 +201,8 @@ class Config:
     rules: tuple[AlertRule, ...] = ()
     #: Whether an alert fires always, to show that alerts get through.
     watchdog: bool = False
+    #: How often webhooks are told of it.
+    watchdog_interval_seconds: float = WATCHDOG_SECONDS
     reports: Reports = field(default_factory=Reports)
     notifiers: tuple[Alertmanager | Webhook, ...] = ()
     storage: Storage = field(default_factory=Storage)

@@ -191,8 +191,8 @@ def of_watchdog(links: Links, since: float) -> Alert:
         labels={"alertname": WATCHDOG, "severity": "none", "exporter": links.external_url},
         annotations={
             "summary": "sr-exporter runs, and its alerts get through",
-            "description": "This alert always fires. When it is gone, sr-exporter has stopped, or"
-            " does not reach this Alertmanager.",
+            "description": "This alert always fires. When it is heard no more, sr-exporter has"
+            " stopped, or its alerts do not get through.",
             "runbook_url": links.runbook(WATCHDOG),
         },
         starts_at=since,

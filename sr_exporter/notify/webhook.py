@@ -186,18 +186,7 @@ class WebhookSender:
         self._changed.set()
 
     async def _post(self, owed: Owed, lane: Outbound) -> tuple[int | None, Mapping[str, str], str]:
-        post = Post(
-            url=self._config.url.reveal(),
-            body=owed.body,
-            timeout_seconds=self._config.timeout_seconds,
-            limit_bytes=_LIMIT_BYTES,
-            headers={
-                "X-SR-Delivery": owed.id,
-                **credentials.headers(self._config.access),
-                **credentials.signature(self._config.secret, owed.body),
-            },
-            ca=credentials.trusted(self._config.access),
-        )
+        post = request(self._config, owed.id, owed.body)
         posting = asyncio.ensure_future(lane.post(post, wants_body=lambda _: False))
         self._posting.add(posting)
         try:
@@ -258,6 +247,22 @@ class WebhookSender:
             log.warning("delivery not noted yet", notifier=self.name, error=str(error))
         self._first_due.pop(attempt.id, None)
         self._queue.settle(attempt)
+
+
+def request(config: Webhook, delivery_id: str, body: bytes) -> Post:
+    """Write the request of a delivery, with all that proves it to be ours."""
+    return Post(
+        url=config.url.reveal(),
+        body=body,
+        timeout_seconds=config.timeout_seconds,
+        limit_bytes=_LIMIT_BYTES,
+        headers={
+            "X-SR-Delivery": delivery_id,
+            **credentials.headers(config.access),
+            **credentials.signature(config.secret, body),
+        },
+        ca=credentials.trusted(config.access),
+    )
 
 
 def _way(config: Webhook) -> tuple[object, ...]:

@@ -136,6 +136,8 @@ FULL: dict[str, Any] = {
             {"name": "flood", "enabled": False},
         ],
         "subject_ttl": "12h",
+        "watchdog": True,
+        "watchdog_interval": "30s",
     },
     "notifiers": [
         {
@@ -264,6 +266,8 @@ def test_reads_every_key() -> None:
             ),
             AlertRule(source="lab", silence=True),
         ),
+        watchdog=True,
+        watchdog_interval_seconds=30.0,
         notifiers=(
             Alertmanager(
                 "am",
@@ -930,6 +934,10 @@ def token(file: str) -> str:
         ("alerts: []", ["alerts: must be a mapping, not a list"]),
         ("alerts: {rule: []}", ["alerts.rule: unknown key (did you mean rules?)"]),
         ("alerts: {watchdog: on call}", ["alerts.watchdog: must be true or false, not a string"]),
+        (
+            "alerts: {watchdog_interval: 9s}",
+            ["alerts.watchdog_interval: must be 10s to 1d"],
+        ),
         ("alerts: {rules: {}}", ["alerts.rules: must be a list, not a mapping"]),
         (rules("silence"), ["alerts.rules[0]: must be a mapping, not a string"]),
         (rules(""), [f"alerts.rules[0]: {SAYS_NOTHING}"]),
@@ -1383,7 +1391,7 @@ def test_the_documented_defaults_are_the_defaults() -> None:
                     target = next(e for e in target if kind_of(name) in {"", *e})
             target[key] = yaml.safe_load(default.strip("`"))
             set_keys.add(name)
-    assert len(set_keys) == 28
+    assert len(set_keys) == 29
     assert parsed(yaml.safe_dump(changed)) == parsed(yaml.safe_dump(plain))
 
 
