@@ -121,3 +121,26 @@ def test_one_under_another_name_is_still_away(tmp_path):
             eventually(lambda: ("c", "firing") in told(sound))
             assert ("a", "resolved") in told(sound)
             assert [one["labels"]["identifier"] for one in levels(app)] == ["c"]
+
+
+def test_one_that_a_restart_finds_gone_ends_its_alert(tmp_path):
+    """It left the configuration while the exporter was not running."""
+    with Receiver(500) as away, Receiver() as sound:
+        with exporter(tmp_path, hook("a", away), hook("b", sound)) as app:
+            app.client.push({"group": "trunk", "status": -1})
+            eventually(lambda: told(sound) == [("a", "firing")])
+        with exporter(tmp_path, hook("b", sound)) as app:
+            eventually(lambda: told(sound) == [("a", "firing"), ("a", "resolved")])
+            assert levels(app) == []
+
+
+def test_with_one_notifier_the_log_says_that_nobody_is_told(tmp_path, capfd):
+    """Who looks sees it all the same."""
+    with Receiver(500) as away, exporter(tmp_path, hook("alone", away)) as app:
+        app.client.push({"group": "trunk", "status": -1})
+        (shown,) = eventually(lambda: levels(app))
+        assert (shown["labels"]["identifier"], shown["receivers"]) == ("alone", [])
+        asked = app.client.session.get(f"{app.base}/api/v2/alerts?receiver=alone", timeout=5)
+        assert [one["labels"]["group"] for one in asked.json()] == ["trunk"]
+    assert told(away) == []
+    assert "".join(capfd.readouterr()).count("there is one notifier only") == 1

@@ -91,6 +91,16 @@ def test_each_key_has_its_rule(ask, key, line):
     assert line in said
 
 
+def test_a_notifier_in_trouble_is_explained_as_any_key(ask):
+    """By the name it alerts under, with what is built in."""
+    said, alert = ask(source="sr_exporter", group="notifier", identifier="oncall", details="why")
+    assert "  severity: critical" in said
+    assert "  for: 1m" in said
+    assert alert["labels"]["alertname"] == "SRExporterNotifierFailing"
+    assert alert["labels"]["identifier"] == "oncall"
+    assert "why" in alert["annotations"]["description"]
+
+
 def test_what_a_rule_says_of_for_holds_at_a_start_too(ask):
     """No line of the two minutes then."""
     said, _ = ask(source="x", group="drouting")
