@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,8 @@ from sr_exporter.simulator.judge import Violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+TESTS = Path(__file__).resolve().parent
 
 # A loaded machine is slow; the limit per test is pytest's. `deep` is for runs by hand.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,18 +63,38 @@ def _harmless(request: pytest.FixtureRequest, _judged: _Judged) -> Iterator[None
         assert found == [], "a server was sent what no OpenSIPS should be"
 
 
-_FIGURES = pytest.StashKey[list[str]]()
-
-
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Have a line of measured figures printed at the end of the run."""
-    return request.config.stash.setdefault(_FIGURES, []).append
+
+    def note(line: str) -> None:
+        # A report's properties come from whichever process the test ran in.
+        request.node.user_properties.append(("figure", line))
+
+    return note
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    figures = terminalreporter.config.stash.get(_FIGURES, [])
+    figures = [
+        line
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, line in report.user_properties
+        if name == "figure"
+    ]
     if figures:
         terminalreporter.section("figures")
         for line in figures:
             terminalreporter.line(line)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests together where a run has several processes, and what measures alone.
+
+    Alone among its own kind: a long run under load next to another would measure that one.
+    """
+    for item in items:
+        file = item.path.relative_to(TESTS)
+        name = file.parts[0] if file.parts[0] == "acceptance" else str(file)
+        item.add_marker(pytest.mark.xdist_group(name))
