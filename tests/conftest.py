@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from sr_exporter.simulator.judge import Violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TESTS = Path(__file__).resolve().parent
+    from xdist.remote import Producer
+
+ACCEPTANCE = "tests/acceptance/"
 
 # A loaded machine is slow; the limit per test is pytest's. `deep` is for runs by hand.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -89,12 +91,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(line)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests together where a run has several processes, and what measures alone.
+class _ByFile(LoadScopeScheduling):
+    """Keeps a file's tests in one process, and what measures in one with its like.
 
-    Alone among its own kind: a long run under load next to another would measure that one.
+    A long run under load next to another would measure that one.
     """
-    for item in items:
-        file = item.path.relative_to(TESTS)
-        name = file.parts[0] if file.parts[0] == "acceptance" else str(file)
-        item.add_marker(pytest.mark.xdist_group(name))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return ACCEPTANCE if file.startswith(ACCEPTANCE) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:
+    """Share tests out by file, though there be several processes."""
+    return _ByFile(config, log)
