@@ -30,7 +30,7 @@ from sr_exporter.simulator.scenario import aor
 from tests import virtual_time
 from tests.at_night import BEGAN, INTERVAL, Exporter, Receivers, Told
 
-REGISTERS_EVERY = float(os.environ.get("QUIET_SECONDS", "120"))
+REGISTERS_EVERY = float(os.environ.get("QUIET_SECONDS", "400"))
 HOURS_SECONDS = 7200.0
 REGISTRANTS = 300
 #: Longer than an answer takes on any network, shorter than the second of the promise.
@@ -154,11 +154,9 @@ def test_two_hours_of_flapping_page_nobody_and_one_that_is_down_pages_once(
 ):
     """No alert and no webhook; then one of each, after its `for`, and one end of each."""
     receivers, seen = play(monkeypatch, means)
-    figure(
-        f"quiet hours: -1 seen {seen.by_polls} times by polls, {seen.by_events} times by events"
-    )
+    figure(f"quiet hours: -1 seen {seen.by_polls} times by polls, {seen.by_events} times by events")
     assert (seen.by_polls > 100) is means.polled
-    assert (seen.by_events > 5000) is means.events
+    assert (seen.by_events > 4000) is means.events
     for told in receivers.all():
         (fired, fired_at), (resolved, resolved_at) = times(told)
         assert (fired, resolved) == ("firing", "resolved")
@@ -171,7 +169,7 @@ def test_two_hours_of_flapping_page_nobody_and_one_that_is_down_pages_once(
 def test_without_its_for_it_would_not_be_quiet(monkeypatch, means):
     """The proof can fail: with `for: 0s` a few registrants alert within minutes."""
     hurried = [AlertRule(group=REGISTRANT, for_seconds=0.0)]
-    receivers, _ = play(monkeypatch, means, LINES[:40], 1200.0, hurried)
+    receivers, _ = play(monkeypatch, means, LINES[:100], 900.0, hurried)
     for told in receivers.all():
         assert any(one.status == "firing" for one in told)
     assert set(receivers.hooks) == set(Send)
