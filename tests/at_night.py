@@ -39,7 +39,7 @@ from tests.unit.test_notify_outbox import RUN
 from tests.unit.test_poller import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     import pytest
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 NAME = "sip-1"
 BEGAN = 1_000_000.0
-INTERVAL = 10.0
+INTERVAL, TIMEOUT = 10.0, 5.0
 PAGER = "http://pager"
 
 
@@ -166,14 +166,14 @@ class Exporter:
         polled: bool = True,
         subscribes: bool = False,
         rules: Sequence[AlertRule] = (),
-        way: Callable[[], str | None] = lambda: None,
         first_poll: float = 0.0,
         interval: float = INTERVAL,
+        max_share: float = 0.05,
     ) -> None:
-        """Watch a server. `way` says why it cannot be reached now, in a `PollFailure`'s word."""
         self.loop = asyncio.get_running_loop()
         self.server = server
-        self.way = way
+        #: Why questions are not answered; a time-out takes its time.
+        self.fails: PollFailure | None = None
         self.subscribed_until = -1.0
         self._polled, self._first_poll = polled, first_poll
         self._receivers, self._rules = receivers, Rules(rules)
@@ -195,8 +195,8 @@ class Exporter:
             Poller(NAME, mi, self.ingest, clock=self.clock, monotonic=self.loop.time),
             mi,
             self.ingest,
-            Pace(interval, 1.0, first_poll, lambda: 0.5),
-            Doubts(1.0),
+            Pace(interval, max_share, first_poll, lambda: 0.5),
+            Doubts(max_share),
             subscription if subscribes else None,
             Observed(),
             clock=self.clock,
@@ -259,8 +259,9 @@ class _Transport:
     async def ask(self, request: bytes) -> bytes:
         exporter, call = self._exporter, json.loads(request)
         await asyncio.sleep(0.001)
-        if (why := exporter.way()) is not None:
-            raise MiError(PollFailure(why), why)
+        if (why := exporter.fails) is not None:
+            await asyncio.sleep(TIMEOUT if why is PollFailure.TIMEOUT else 0.0)
+            raise MiError(why, why)
         if not exporter.server.up:
             raise MiError(PollFailure.CONNECT, "connection refused")
         if call["method"] == "event_subscribe":
@@ -272,8 +273,3 @@ class _Transport:
 
     def rest(self) -> None:
         pass
-
-
-def pages_of(told: Iterable[Told], name: str) -> list[Told]:
-    """Give the beginnings of the alerts of a name."""
-    return [one for one in told if (one.name, one.status) == (name, "firing")]

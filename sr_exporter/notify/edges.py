@@ -81,7 +81,7 @@ def rule_of(found: Entry | Reported | Source, rules: Rules) -> Rule:
         return rules.for_key(found.key, early=found.early)
     if isinstance(found, Reported):
         return rules.for_key(found.entry.key, early=False)
-    return rules.for_source(found.name)
+    return rules.for_source(found.name, found.asked_twice_after)
 
 
 def of_turn(turn: SubjectTurn, rules: Rules, links: Links) -> Edge:

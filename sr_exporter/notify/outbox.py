@@ -93,10 +93,19 @@ class Outbox:
             for notifier in self._notifiers:
                 if edge.turns or notifier.send is Send.CHANGES:
                     self._owe(writes, notifier, edge, now)
+        for entry in outcome.not_starting:
+            self._hurry(writes, entry, now)
         for turn in outcome.subjects:
             for notifier in self._notifiers:
                 self._owe(writes, notifier, of_turn(turn, self._rules, self._links), now)
         return writes
+
+    def _hurry(self, writes: dict[str, Owed | None], entry: Entry, now: float) -> None:
+        """Give a key that is not starting no more time than its rule does."""
+        was = self._rules.for_key(entry.key, early=True)
+        is_now = unwell_of(entry, self._rules, self._links)
+        for notifier in self._notifiers:
+            self._turn(writes, notifier, was, is_now, now)
 
     def rename(self, old: str, new: str) -> dict[str, Owed | None]:
         """Have a notifier go on under another name, with all it is owed."""
@@ -363,8 +372,8 @@ class Outbox:
         )
 
     def _source_edge(self, change: Change, outcome: Outcome) -> Edge:
-        rule = self._rules.for_source(change.source)
         source = outcome.sources.get(change.source)
+        rule = self._rules.for_source(change.source, source.asked_twice_after if source else 0.0)
         alert = alerts.of_source(
             change.source,
             rule,
