@@ -174,6 +174,8 @@ class Exporter:
         self.server = server
         #: Why questions are not answered; a time-out takes its time.
         self.fails: PollFailure | None = None
+        #: Of how many questions that is so; None: of all.
+        self.fails_for: int | None = None
         self.subscribed_until = -1.0
         self._polled, self._first_poll = polled, first_poll
         self._receivers, self._rules = receivers, Rules(rules)
@@ -259,7 +261,8 @@ class _Transport:
     async def ask(self, request: bytes) -> bytes:
         exporter, call = self._exporter, json.loads(request)
         await asyncio.sleep(0.001)
-        if (why := exporter.fails) is not None:
+        if (why := exporter.fails) is not None and exporter.fails_for != 0:
+            exporter.fails_for = exporter.fails_for and exporter.fails_for - 1
             await asyncio.sleep(TIMEOUT if why is PollFailure.TIMEOUT else 0.0)
             raise MiError(why, why)
         if not exporter.server.up:

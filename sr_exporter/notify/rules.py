@@ -123,8 +123,8 @@ class Rules:
     def for_source(self, source: str, asked_twice_after: float = 0.0) -> Rule:
         """Give the rule of a polled source that is down.
 
-        One poll that fails is no outage: unless a rule says `for`, it is given the time until it
-        was asked twice.
+        One poll that fails is no outage: unless a rule says `for`, the source is given the time
+        until it was asked twice.
         """
         base = replace(_SOURCE_DOWN, for_seconds=max(_SOURCE_DOWN.for_seconds, asked_twice_after))
         for line in self._configured:
