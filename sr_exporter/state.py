@@ -190,7 +190,11 @@ class State(Asked):
         if missed or (tally.is_close(now) and not told):
             out.doubtful.append(entry.key)
         tally.event(way, old_status, status, now, comparable=not cut)
+        # It was not ready before already, and nobody said so: most likely it has just started.
+        unheard = missed and entry.ready and not is_ready(old_status) and not is_ready(status)
         self.set(out, entry, status, is_ready(status), said.details, at, counts=False)
+        if unheard:
+            self.guess_early(entry)
         entry.changes_total = tally.total
 
     def _buried(self, key: Key, said_at: float | None, now: float) -> bool:

@@ -35,6 +35,11 @@ log = structlog.get_logger(__name__)
 
 RESEND_SECONDS = 60.0
 BATCH_ALERTS = 256
+#: How often batches are sent in halves at one turn: some nine times for each alert to find.
+MOST_SPLITS = 50
+#: What is answered to a batch of which nothing is stored: it is too big for a proxy, or an alert
+#: does not fit Alertmanager's own description. Of 400 the valid ones are stored.
+_REFUSED_WHOLE = (413, 422)
 _LIMIT_BYTES = 65536
 _LONGEST_BACKOFF_SECONDS = 30.0
 
@@ -63,6 +68,7 @@ class Instance:
         self._config = config
         self._clock = clock
         self._told = 0
+        self._splits = 0
         self._attempts = 0
         #: Why it takes no alerts; None while it does.
         self.error: str | None = None
@@ -137,12 +143,11 @@ class Instance:
         levels = self._to_tell(
             self._book.levels() if whole else self._book.changed_after(self._told)
         )
+        self._splits = MOST_SPLITS
         # With nothing to send, nothing else would show that it takes alerts again.
         ask = whole and (self.doubted or self.error is not None)
         for first in range(0, max(len(levels), int(ask)), BATCH_ALERTS):
-            batch = levels[first : first + BATCH_ALERTS]
-            status, headers, error = await self._post([level.record for level in batch])
-            wait = self._judge(batch, status, headers, error)
+            wait = await self._send_batch(levels[first : first + BATCH_ALERTS])
             if wait is not None:
                 return wait
         self._told = version
@@ -150,6 +155,19 @@ class Instance:
 
     def _to_tell(self, levels: list[Level]) -> list[Level]:
         return [level for level in levels if not alerts.is_about(level.record, self._notifier)]
+
+    async def _send_batch(self, batch: Sequence[Level]) -> float | None:
+        """Send a batch; one that is refused whole in halves, so that one alert mutes no others."""
+        status, headers, error = await self._post([level.record for level in batch])
+        if status not in _REFUSED_WHOLE or len(batch) < 2 or not self._splits:
+            return self._judge(batch, status, headers, error)
+        self._splits -= 1
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            wait = await self._send_batch(half)
+            if wait is not None:
+                return wait
+        return None
 
     def _judge(
         self, batch: Sequence[Level], status: int | None, headers: Mapping[str, str], error: str

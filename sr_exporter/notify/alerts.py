@@ -31,6 +31,9 @@ WATCHDOG = "SRExporterWatchdog"
 ZERO_TIME = "0001-01-01T00:00:00Z"
 _NEWEST_REPORTS = 3
 _NOTIFIER = "notifier"
+#: How much of a text is told, in characters. Receivers refuse what is too big, and for good: one
+#: log line of a megabyte must not cost the page that it is part of.
+LONGEST_TOLD = 4096
 _ENDED = "(This alert is ended by a change of the exporter's configuration, not by a recovery.)"
 _FNV_OFFSET, _FNV_PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, 2**64 - 1
 
@@ -73,6 +76,7 @@ class Links:
 def of_key(entry: Entry, rule: Rule, links: Links) -> Alert:
     """Make the alert of a key as it is now."""
     key = entry.key
+    details = None if entry.details is None else _cut(entry.details)
     labels = _key_labels(key, rule)
     return Alert(
         labels=labels,
@@ -83,7 +87,7 @@ def of_key(entry: Entry, rule: Rule, links: Links) -> Alert:
             status=entry.status,
             word=meaning(key.group, key.identifier, entry.status),
             ready=entry.ready,
-            details=entry.details,
+            details=details,
         ),
         starts_at=entry.ready_changed_at,
         generator_url=links.key(key),
@@ -155,11 +159,12 @@ def of_subject(
         "runbook_url": links.runbook(REPORTED),
     }
     if record:
+        log = _cut(record.log)
         said["description"] = (
-            f'A report says: "{record.log.strip()}".{_not_heard(entry.group.source)}'
+            f'A report says: "{log.strip()}".{_not_heard(entry.group.source)}'
             " A text is a hint: see whether it is so."
         )
-        said["reports"] = record.log
+        said["reports"] = log
     else:
         said["description"] = "A report says that it is ready, or what was reported is outdated."
     return Alert(
@@ -307,7 +312,7 @@ def _annotations(entry: Entry, links: Links) -> dict[str, str]:
     if word != state:
         description += f" ({word})"
     if entry.details:
-        description += f": {entry.details}"
+        description += f": {_cut(entry.details)}"
     if lost := _not_heard(entry.group.source):
         description = f"{description.removesuffix('.')}.{lost}"
     said = {
@@ -317,10 +322,10 @@ def _annotations(entry: Entry, links: Links) -> dict[str, str]:
         "runbook_url": links.runbook(NOT_READY),
     }
     if entry.details is not None:
-        said["details"] = entry.details
+        said["details"] = _cut(entry.details)
     if entry.reports:
         newest = entry.reports[-_NEWEST_REPORTS:]
-        said["reports"] = "\n".join(report.log for report in newest)
+        said["reports"] = "\n".join(_cut(report.log) for report in newest)
     return said
 
 
@@ -345,6 +350,10 @@ def _of_notifier(entry: Entry, links: Links) -> dict[str, str]:
         "runbook_url": links.runbook(NOTIFIER_FAILING),
     }
     return said if entry.details is None else said | {"details": entry.details}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TOLD else text[: LONGEST_TOLD - 1] + "…"
 
 
 def _not_heard(source: Source) -> str:

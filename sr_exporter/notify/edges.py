@@ -81,7 +81,57 @@ def rule_of(found: Entry | Reported | Source, rules: Rules) -> Rule:
         return rules.for_key(found.key, early=found.early)
     if isinstance(found, Reported):
         return rules.for_key(found.entry.key, early=False)
-    return rules.for_source(found.name)
+    return rules.for_source(found.name, found.asked_twice_after)
+
+
+def of_change(change: Change, outcome: Outcome, rules: Rules, links: Links) -> Edge | None:
+    """Say what a change means to notifiers; None when they are not told of it."""
+    if change.group is None or change.identifier is None:
+        return _of_source(change, outcome, rules, links)
+    if not is_event(change):
+        return None
+    key = Key(change.source, change.group, change.identifier)
+    entry = outcome.entries.get(key)
+    rule = rules.for_key(key, early=entry is not None and entry.early)
+    if entry is None:
+        alert = alerts.of_removed_key(change, rule, links)
+    else:
+        alert = alerts.of_key(entry, rule, links)
+    since = change.at if change.not_ready_since is None else change.not_ready_since
+    ended = change.kind is ChangeKind.REMOVED or change.ready
+    return Edge(
+        who=tuple(key.folded()),
+        alert=replace(alert, starts_at=since),
+        resolved_at=change.at if ended else None,
+        for_seconds=rule.for_seconds,
+        turns=change.ready != change.was_ready,
+        reason=reason_of(change),
+        silent=rule.silent,
+        keep_seconds=0.0 if change.kind is ChangeKind.REMOVED else rule.keep_firing_seconds,
+    )
+
+
+def _of_source(change: Change, outcome: Outcome, rules: Rules, links: Links) -> Edge:
+    source = outcome.sources.get(change.source)
+    rule = rules.for_source(change.source, source.asked_twice_after if source else 0.0)
+    alert = alerts.of_source(
+        change.source,
+        rule,
+        links,
+        since=change.at if change.not_ready_since is None else change.not_ready_since,
+        error=change.details,
+        address=source.address if source else "",
+    )
+    return Edge(
+        who=(change.source,),
+        alert=alert,
+        resolved_at=None if change.kind is ChangeKind.SOURCE_DOWN else change.at,
+        for_seconds=rule.for_seconds,
+        turns=True,
+        reason=reason_of(change),
+        silent=rule.silent,
+        keep_seconds=rule.keep_firing_seconds if source is not None and source.polled else 0.0,
+    )
 
 
 def of_turn(turn: SubjectTurn, rules: Rules, links: Links) -> Edge:

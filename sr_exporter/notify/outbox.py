@@ -23,10 +23,9 @@ from sr_exporter.notify.edges import (
     OVER,
     Edge,
     Unwell,
-    is_event,
     kept_until,
+    of_change,
     of_turn,
-    reason_of,
     reworded,
     rule_of,
     subject_of,
@@ -86,20 +85,33 @@ class Outbox:
         if not self._notifiers:
             return writes
         for change in outcome.changes:
-            edge = self._edge(change, outcome)
-            if edge is None:
-                if change.kind is ChangeKind.REMOVED:
-                    self._let_end(writes, change, now)
-                elif (found := reworded(change, outcome)) is not None:
-                    self._reword(writes, found, now)
-                continue
-            for notifier in self._notifiers:
-                if edge.turns or notifier.send is Send.CHANGES:
-                    self._owe(writes, notifier, edge, now)
+            self._heed(writes, change, outcome, now)
+        for entry in outcome.not_starting:
+            self._hurry(writes, entry, now)
         for turn in outcome.subjects:
             for notifier in self._notifiers:
                 self._owe(writes, notifier, of_turn(turn, self._rules, self._links), now)
         return writes
+
+    def _heed(
+        self, writes: dict[str, Owed | None], change: Change, outcome: Outcome, now: float
+    ) -> None:
+        edge = of_change(change, outcome, self._rules, self._links)
+        if edge is not None:
+            for notifier in self._notifiers:
+                if edge.turns or notifier.send is Send.CHANGES:
+                    self._owe(writes, notifier, edge, now)
+        elif change.kind is ChangeKind.REMOVED:
+            self._let_end(writes, change, now)
+        elif (found := reworded(change, outcome)) is not None:
+            self._reword(writes, found, now)
+
+    def _hurry(self, writes: dict[str, Owed | None], entry: Entry, now: float) -> None:
+        """Give a key that is not starting no more time than its rule does."""
+        was = self._rules.for_key(entry.key, early=True)
+        is_now = unwell_of(entry, self._rules, self._links)
+        for notifier in self._notifiers:
+            self._turn(writes, notifier, was, is_now, now)
 
     def rename(self, old: str, new: str) -> dict[str, Owed | None]:
         """Have a notifier go on under another name, with all it is owed."""
@@ -346,54 +358,4 @@ class Outbox:
             external_url=self._links.external_url,
             resolved_at=edge.resolved_at,
             reason=edge.reason,
-        )
-
-    # --- what a change means ------------------------------------------------------------------
-
-    def _edge(self, change: Change, outcome: Outcome) -> Edge | None:
-        """Say what a change means to notifiers; None when they are not told of it."""
-        if change.group is None or change.identifier is None:
-            return self._source_edge(change, outcome)
-        if not is_event(change):
-            return None
-        key = Key(change.source, change.group, change.identifier)
-        entry = outcome.entries.get(key)
-        rule = self._rules.for_key(key, early=entry is not None and entry.early)
-        if entry is None:
-            alert = alerts.of_removed_key(change, rule, self._links)
-        else:
-            alert = alerts.of_key(entry, rule, self._links)
-        since = change.at if change.not_ready_since is None else change.not_ready_since
-        ended = change.kind is ChangeKind.REMOVED or change.ready
-        return Edge(
-            who=tuple(key.folded()),
-            alert=replace(alert, starts_at=since),
-            resolved_at=change.at if ended else None,
-            for_seconds=rule.for_seconds,
-            turns=change.ready != change.was_ready,
-            reason=reason_of(change),
-            silent=rule.silent,
-            keep_seconds=0.0 if change.kind is ChangeKind.REMOVED else rule.keep_firing_seconds,
-        )
-
-    def _source_edge(self, change: Change, outcome: Outcome) -> Edge:
-        rule = self._rules.for_source(change.source)
-        source = outcome.sources.get(change.source)
-        alert = alerts.of_source(
-            change.source,
-            rule,
-            self._links,
-            since=change.at if change.not_ready_since is None else change.not_ready_since,
-            error=change.details,
-            address=source.address if source else "",
-        )
-        return Edge(
-            who=(change.source,),
-            alert=alert,
-            resolved_at=None if change.kind is ChangeKind.SOURCE_DOWN else change.at,
-            for_seconds=rule.for_seconds,
-            turns=True,
-            reason=reason_of(change),
-            silent=rule.silent,
-            keep_seconds=rule.keep_firing_seconds if source is not None and source.polled else 0.0,
         )

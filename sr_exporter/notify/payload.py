@@ -124,7 +124,7 @@ def alertmanager(records: Iterable[AlertRecord], now: float) -> bytes:
             {
                 "labels": record.labels,
                 "annotations": record.annotations,
-                "startsAt": rfc3339(record.starts_at),
+                "startsAt": rfc3339(min(record.starts_at, _ends_at(record, now), now)),
                 "endsAt": rfc3339(_ends_at(record, now)),
                 "generatorURL": record.generator_url,
             }
@@ -134,9 +134,10 @@ def alertmanager(records: Iterable[AlertRecord], now: float) -> bytes:
 
 
 def _ends_at(record: AlertRecord, now: float) -> float:
+    """Give when an alert ends. One that is over ends in no future of a clock that was set back."""
     if record.resolved_at is None:
         return now + ENDS_AFTER_SECONDS
-    return max(record.resolved_at, record.starts_at)
+    return min(max(record.resolved_at, record.starts_at), now)
 
 
 def _go_labels(labels: dict[str, str]) -> str:

@@ -121,13 +121,18 @@ class Rules:
             base = replace(base, for_seconds=STARTING_SECONDS)
         return base if base.silent else _decided(_first(configured, identifier), base)
 
-    def for_source(self, source: str) -> Rule:
-        """Give the rule of a polled source that is down."""
+    def for_source(self, source: str, asked_twice_after: float = 0.0) -> Rule:
+        """Give the rule of a polled source that is down.
+
+        One poll that fails is no outage: unless a rule says `for`, the source is given the time
+        until it was asked twice.
+        """
+        base = replace(_SOURCE_DOWN, for_seconds=max(_SOURCE_DOWN.for_seconds, asked_twice_after))
         for line in self._configured:
             rule = line.said
             if rule.group is None and rule.identifier is None and _fits(line.source, source):
-                return _decided(rule, _SOURCE_DOWN)
-        return _SOURCE_DOWN
+                return _decided(rule, base)
+        return base
 
     def explain_key(self, key: Key, *, early: bool) -> Decision:
         """Tell how the rule of a key is found."""

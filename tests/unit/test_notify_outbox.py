@@ -17,6 +17,7 @@ from sr_exporter.model import (
     Forget,
     ListedStatus,
     OnExpiry,
+    Origin,
     PolledSource,
     PollFailed,
     PollFailure,
@@ -952,3 +953,27 @@ def test_a_notifier_renamed_while_it_delivers_keeps_its_new_name():
     again = queue.take(b.now)
     assert again
     assert (again.notifier, again.attempts) == ("renamed", 1)
+
+
+# --- what may be starting --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("uptime", "sent"), [(3610.0, ["firing"]), (2.0, [])])
+@pytest.mark.parametrize("send", Send)
+def test_what_is_not_starting_is_told_when_that_is_known(send, uptime, sent):
+    """What an event leaves open the next poll tells: whether its source has just started."""
+    b = Bench(send)
+    b.see(Configured((PolledSource("sip-1", 60.0),)))
+    b.poll(("dialplan", 1), uptime=3600.0)
+    b.see(Statement("sip-1", "dialplan", status=-1, old_status=-2, origin=Origin.EVENT))
+    assert b.sent(send) == []
+    assert list(b.book.firing()) == []
+    b.later(10)
+    b.poll(("dialplan", -1), uptime=uptime)
+    assert [one[0] for one in b.sent(send)] == sent
+    assert [record.starts_at for record in b.book.firing()] == [1000.0 for _ in sent]
+    b.later(120)
+    b.book.refresh(b.now)
+    assert len(list(b.book.firing())) == 1
+    assert len(b.sent(send)) == 1 - len(sent)
+    assert b.rows == {}

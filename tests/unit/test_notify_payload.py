@@ -189,6 +189,18 @@ def test_an_alertmanager_body():
     ]
 
 
+def test_nothing_is_of_the_future_after_a_clock_was_set_back():
+    """What ends before it begins is refused, and what ends later fires until then."""
+    ahead = NOW + 3600
+    for one in (record(ahead, None), record(ahead, ahead + 5), record(ahead, NOW - 5)):
+        ((start, end),) = (
+            (said["startsAt"], said["endsAt"])
+            for said in json.loads(payload.alertmanager([one], NOW))
+        )
+        assert start == "2026-11-22T19:52:46.000000Z"
+        assert end == (start if one.resolved_at else "2026-11-22T19:56:46.000000Z")
+
+
 def test_no_alerts_are_an_empty_list():
     """Alertmanager takes an empty array, and no null."""
     assert payload.alertmanager([], NOW) == b"[]"
