@@ -220,7 +220,7 @@ class Exporter:
             else Configured((), event_sources=(NAME,))
         )
         await self.ingest.observe(configured)
-        self.notifiers.configure(self._receivers.notifiers(), self._rules)
+        self.notifiers.configure(self._receivers.notifiers(), self._rules, beat_seconds=300.0)
         await self.notifiers.part()
         if self._polled:
             talk = self.conversation.run(self._first_poll, asyncio.Semaphore(1))
