@@ -67,6 +67,8 @@ class Instance:
         self._clock = clock
         self._told = 0
         self._splits = 0
+        #: Why some alerts were refused at this turn.
+        self._refusal: str | None = None
         self._attempts = 0
         #: Why it takes no alerts; None while it does.
         self.error: str | None = None
@@ -137,11 +139,13 @@ class Instance:
         """Send everything, or what changed. Gives how long to wait before the next try."""
         version = self._book.version
         levels = self._book.levels() if whole else self._book.changed_after(self._told)
-        self._splits = MOST_SPLITS
+        self._splits, self._refusal = MOST_SPLITS, None
         for first in range(0, len(levels), BATCH_ALERTS):
             wait = await self._send_batch(levels[first : first + BATCH_ALERTS])
             if wait is not None:
                 return wait
+        if levels:
+            self._tell(self._refusal)
         self._told = version
         return None
 
@@ -181,10 +185,9 @@ class Instance:
             case retry.Dead(reason=reason):
                 # What was valid in the batch is stored all the same; the rest is not made
                 # valid by sending it again at once. The resend will.
-                self._tell(reason)
+                self._refusal = reason
                 self._observer.dead(self._notifier)
             case retry.Settled():
-                self._tell(None)
                 self._observer.accepted(self._notifier)
                 for level in batch:
                     if level.version > self._told:
