@@ -69,6 +69,8 @@ class Instance:
         self._clock = clock
         self._told = 0
         self._splits = 0
+        #: Why some alerts were refused at this turn.
+        self._refusal: str | None = None
         self._attempts = 0
         #: Why it takes no alerts; None while it does.
         self.error: str | None = None
@@ -143,13 +145,15 @@ class Instance:
         levels = self._to_tell(
             self._book.levels() if whole else self._book.changed_after(self._told)
         )
-        self._splits = MOST_SPLITS
+        self._splits, self._refusal = MOST_SPLITS, None
         # With nothing to send, nothing else would show that it takes alerts again.
         ask = whole and (self.doubted or self.error is not None)
         for first in range(0, max(len(levels), int(ask)), BATCH_ALERTS):
             wait = await self._send_batch(levels[first : first + BATCH_ALERTS])
             if wait is not None:
                 return wait
+        if levels or ask:
+            self._tell(self._refusal)
         self._told = version
         return None
 
@@ -192,10 +196,9 @@ class Instance:
             case retry.Dead(reason=reason):
                 # What was valid in the batch is stored all the same; the rest is not made
                 # valid by sending it again at once. The resend will.
-                self._tell(reason)
+                self._refusal = reason
                 self._observer.dead(self._notifier)
             case retry.Settled():
-                self._tell(None)
                 self._observer.accepted(self._notifier)
                 for level in batch:
                     if level.version > self._told:

@@ -12,7 +12,7 @@ from sr_exporter import cli
 from sr_exporter.config import Alertmanager, AlertRule, Config
 from sr_exporter.notify import alertmanager as sender
 from sr_exporter.notify.alerts import Links
-from tests.harness import RunningApp, eventually
+from tests.harness import RunningApp, eventually, series
 from tests.integration.test_alerting import RealAlertmanager, alertmanager
 from tests.receiver import Receiver
 
@@ -91,6 +91,13 @@ def test_of_a_batch_that_is_refused_whole_the_others_get_through(
         fire(app, "whole")
         eventually(lambda: len(told(running, "whole")) == GOOD - 1)
         assert "7" not in told(running, "whole")
+        # The notifier is in trouble all along, though it takes most of what it is sent.
+        dead = result(app, "dead")
+        eventually(lambda: result(app, "dead") >= dead + 4)
+        (changes,) = series(
+            app.client.metrics(), "opensips_sr_status_changes_total", group="notifier"
+        ).values()
+        assert changes <= 1
 
 
 def test_a_proxy_that_takes_nothing_is_not_pressed(often, tmp_path):
