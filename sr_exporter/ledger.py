@@ -122,10 +122,16 @@ class Ledger:
         out.keep(entry)
 
     def guess_early(self, entry: Entry) -> None:
-        """Take a key for one that is starting, until a poll knows (`settle_guesses`)."""
-        if not entry.early:
-            entry.early = True
-            entry.group.source.guessed[entry] = None
+        """Take a key for one that is starting, until a poll knows (`settle_guesses`).
+
+        Of a source that only sends events nobody knows better, and pushers do not start.
+        """
+        source = entry.group.source
+        if entry.ready or entry.early or source.kind is Kind.PUSHED:
+            return
+        entry.early = True
+        if source.polled:
+            source.guessed[entry] = None
 
     def settle_guesses(self, out: Outcome, source: Source, as_of: int) -> None:
         """Say of what was taken for starting whether it is: since when the source runs is known.

@@ -44,7 +44,8 @@ class Recorded:
     """A server that starts, runs and stops as the recorded one did."""
 
     transport: str
-    #: How its events reach the exporter: by its script, by our subscription, or not at all.
+    #: How its events reach the exporter: by its script, by our subscription, or not at all; and
+    #: "alone" without polls.
     heard: str
     exporter: Exporter = field(init=False)
 
@@ -106,9 +107,14 @@ class Recorded:
         """Have a recorded event be so, and told; the answers were only seen to differ later."""
         said = events.event(data).params
         self.node.set_status(said.group, said.identifier, said.status, said.details)
-        if self.heard == "script" or (
+        if self.heard in ("script", "alone") or (
             self.heard == "subscription" and self.exporter.clock() < self.exporter.subscribed_until
         ):
+            self.exporter.hear(data)
+
+    def tell_all(self) -> None:
+        """Have each table be known to be ready, by its events."""
+        for data in (data for _, data in startstop.sent()):
             self.exporter.hear(data)
 
     async def restart(self, until: float = RUNNING) -> None:
@@ -135,7 +141,11 @@ def play(
         if running:
             server.running()
         server.exporter = Exporter(
-            server.node, receivers, subscribes=heard == "subscription", interval=interval
+            server.node,
+            receivers,
+            polled=heard != "alone",
+            subscribes=heard == "subscription",
+            interval=interval,
         )
         await server.exporter.start()
         await story(server)
@@ -152,7 +162,7 @@ def pages(*args, **kwargs) -> list[Told]:
     return [one for one in play(*args, **kwargs).pages() if one.group != "clusterer"]
 
 
-@pytest.mark.parametrize("heard", ["none", "subscription", "script"])
+@pytest.mark.parametrize("heard", ["none", "subscription", "script", "alone"])
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_start_pages_nobody(monkeypatch, transport, heard):
     """The exporter is there first; it may ask at any moment of the start."""
@@ -167,13 +177,15 @@ def test_a_start_pages_nobody(monkeypatch, transport, heard):
         )
 
 
-@pytest.mark.parametrize("heard", ["none", "subscription", "script"])
+@pytest.mark.parametrize("heard", ["none", "subscription", "script", "alone"])
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_planned_restart_pages_nobody(monkeypatch, transport, heard):
     """It stops and starts at any moment between two polls."""
     for moment in MOMENTS:
 
         async def restarts(server: Recorded, moment: float = moment) -> None:
+            if heard == "alone":
+                server.tell_all()
             await asyncio.sleep(4 * INTERVAL + moment)
             await server.restart()
 
