@@ -170,13 +170,9 @@ def test_the_next_request_has_a_connection_of_its_own(peers, pool):
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b""),
         (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
-        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     ],
-    ids=[
-        "silence", "header", "status-line", "body", "chunks", "no-chunk", "body-to-the-end",
-        "continue",
-    ],
-)  # fmt: skip
+    ids=["silence", "header", "status-line", "body", "chunks", "no-chunk", "body-to-the-end"],
+)
 def test_a_trickling_peer_is_left_at_the_deadline(peers, pool, start, drop):
     """However a peer spreads its answer, the deadline is for the whole of it."""
     peer = peers(trickles(start, drop))
@@ -277,6 +273,72 @@ def test_a_body_without_end_is_left_at_the_limit(peers, pool):
     assert failed(pool, to(peer, limit=1_000_000)).failure is Failure.TOO_BIG
     assert time.monotonic() - began < LONG / 2
     assert peer.hung_up.wait(10)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "drop", "message"),
+    [
+        (
+            b"",
+            b"HTTP/1.1 100 Continue\r\n\r\n" * 9,
+            "more than 16 interim responses, and no answer",
+        ),
+        (
+            b"",
+            b"HTTP/1.1 103 So\r\nLink: </a>\r\n\r\n" * 9,
+            "more than 16 interim responses, and no answer",
+        ),
+        (
+            CHUNKED + b"0\r\n",
+            b"X: x\r\n" * 10_000,
+            "the answer is longer than 263144 bytes, headers and all",
+        ),
+        (
+            CHUNKED + b"0\r\nX: ",
+            b"x" * 50_000,
+            None,  # which limit comes first is the library's affair
+        ),
+        (CHUNKED, b"1\r\nx\r\n" * 10_000, "the answer is longer than 1000 bytes"),
+    ],
+    ids=["continue", "early hints", "trailers", "a long trailer", "small chunks"],
+)
+def test_whoever_talks_without_end_is_left_long_before_the_deadline(
+    peers, pool, start, drop, message
+):
+    """Else it would keep the processor busy, and us from everybody else."""
+    peer = peers(trickles(start, drop))
+    began = time.monotonic()
+    error = failed(pool, to(peer))
+    assert time.monotonic() - began < LONG / 2
+    if message is not None:
+        assert (error.failure, str(error)) == (Failure.TOO_BIG, message)
+    assert error.failure is not Failure.TIMEOUT
+    assert peer.hung_up.wait(10)
+    assert thread_is_free(pool)
+
+
+def test_what_is_said_on_a_connection_is_counted_for_each_answer(peers, pool):
+    """Not for all of them together: a connection may live for months."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX: %s\r\n\r\nfine" % (b"x" * 50_000)
+    peer = peers(lambda peer, connection: _answers_on(peer, connection, answer))
+
+    async def run() -> None:
+        outbound = Outbound(pool)
+        for _ in range(10):
+            assert (await outbound.post(to(peer), wants_body=lambda _: True)).body == b"fine"
+        outbound.hang_up()
+
+    asyncio.run(run())
+    assert peer.connections == 1
+
+
+def _answers_on(peer: Peer, connection: socket.socket, answer: bytes) -> None:
+    while True:
+        peer.read_request(connection)
+        connection.sendall(answer)
 
 
 def test_a_compressed_body_is_not_unpacked(peers, pool):
