@@ -11,6 +11,7 @@ import http.client
 import io
 import socket
 import threading
+import time
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +19,7 @@ import requests
 import urllib3.connection
 import urllib3.connectionpool
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import NewConnectionError
 
 from sr_exporter import __version__, tls
 
@@ -43,6 +45,8 @@ class Sockets:
         self._lock = threading.Lock()
         self._held: list[socket.socket] = []
         self._over = False
+        #: The address that took the last connection.
+        self._last: object = None
         #: How many bytes may come in answer to a request, all in all.
         self.limit = HEAD_BYTES
 
@@ -51,6 +55,36 @@ class Sockets:
         with self._lock:
             self._over = False
         self.limit = HEAD_BYTES + limit_bytes
+
+    def connect(self, host: str, port: int, seconds: float) -> socket.socket:
+        """Connect to a host: at each of its addresses for its share of the time that is left.
+
+        One of them that takes no connection, as a broken IPv6 route or half of a pair that is
+        down, must not use up the time of all. The one that took the last connection is first.
+
+        Raises:
+            OSError: why the last of them did not take it.
+        """
+        deadline = time.monotonic() + seconds
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found.sort(key=lambda one: one[4] != self._last)
+        error: OSError = TimeoutError("timed out")
+        for left, (family, kind, protocol, _, place) in zip(
+            range(len(found), 0, -1), found, strict=True
+        ):
+            share = (deadline - time.monotonic()) / left
+            if share <= 0:
+                break
+            try:
+                connected = _connected(socket.socket(family, kind, protocol), place, share)
+            except OSError as failed:
+                error = failed
+                continue
+            connected.settimeout(seconds)
+            self._last = place
+            self.add(connected)
+            return connected
+        raise error
 
     def add(self, connected: socket.socket) -> None:
         # One request at a time: whatever was connected before is done with. A duplicate, for
@@ -77,6 +111,26 @@ class Sockets:
             for held in self._held:
                 held.close()
             self._held.clear()
+
+
+def _connect(connection: urllib3.connection.HTTPConnection, sockets: Sockets) -> socket.socket:
+    host = connection._dns_host  # noqa: SLF001 - `host` is without its last dot
+    try:
+        return sockets.connect(host, connection.port, connection.timeout or 0.0)
+    except OSError as error:
+        # A reset, as it is, would be taken for one of a request that was sent.
+        raise NewConnectionError(connection, "not connected") from error
+
+
+def _connected(new: socket.socket, place: Any, seconds: float) -> socket.socket:
+    try:
+        new.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        new.settimeout(seconds)
+        new.connect(place)
+    except OSError:
+        new.close()
+        raise
+    return new
 
 
 def new_session(sockets: Sockets, ca: str | None) -> requests.Session:
@@ -170,9 +224,7 @@ def _watched_pools(sockets: Sockets, ca: str | None) -> dict[str, Any]:
         response_class = Response
 
         def _new_conn(self) -> socket.socket:
-            connected = super()._new_conn()
-            sockets.add(connected)
-            return connected
+            return _connect(self, sockets)
 
     class HttpsConnection(urllib3.connection.HTTPSConnection):
         response_class = Response
@@ -183,9 +235,7 @@ def _watched_pools(sockets: Sockets, ca: str | None) -> dict[str, Any]:
             super().__init__(*args, **kwargs, ssl_context=tls.context(ca))
 
         def _new_conn(self) -> socket.socket:
-            connected = super()._new_conn()
-            sockets.add(connected)
-            return connected
+            return _connect(self, sockets)
 
     class HttpPool(urllib3.connectionpool.HTTPConnectionPool):
         ConnectionCls = HttpConnection

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-import urllib3.util.connection
 
+from sr_exporter import connections
 from sr_exporter.outbound import Answer, Failure, Outbound, OutboundError, Post
 from tests.harness import eventually
 from tests.peer import OK, Peer, closes, many_peers, resets, says, says_and_closes, trickles
@@ -427,13 +427,13 @@ def test_a_connection_made_after_the_deadline_is_of_no_use(peers, pool, monkeypa
     """A host whose second address answers too late is held to the deadline all the same."""
     peer = peers(trickles(b"HTTP/1.1 200 OK\r\nX: ", b"x"))
     over = threading.Event()
-    connect = urllib3.util.connection.create_connection
+    connect = connections.Sockets.connect
 
-    def slow(*args: object, **kwargs: object) -> object:
+    def slow(*args: object) -> object:
         assert over.wait(30)
-        return connect(*args, **kwargs)  # type: ignore[arg-type]
+        return connect(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(urllib3.util.connection, "create_connection", slow)
+    monkeypatch.setattr(connections.Sockets, "connect", slow)
 
     async def run() -> None:
         outbound = Outbound(pool)
@@ -444,6 +444,42 @@ def test_a_connection_made_after_the_deadline_is_of_no_use(peers, pool, monkeypa
     asyncio.run(run())
     over.set()
     assert thread_is_free(pool)
+
+
+def test_an_address_that_takes_no_connection_does_not_use_up_the_time(peers, pool, monkeypatch):
+    """Half of a pair is down, and its packets dropped: the other half is asked, and then first."""
+    closing = says(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    peer = peers(closing)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", one))
+            for one in (port, peer.port)
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: list(found))
+
+        async def run() -> list[float]:
+            outbound, took = Outbound(pool), []
+            for _ in range(2):
+                began = time.monotonic()
+                answer = await outbound.post(to(peer, timeout=2.0), wants_body=lambda _: True)
+                took.append(time.monotonic() - began)
+                assert answer.body == b"fine"
+            outbound.hang_up()
+            return took
+
+        with socket.create_connection(("127.0.0.1", port)):
+            first, second = asyncio.run(run())
+    assert first >= 1.0 > second
+    assert peer.connections == 2
+
+
+def test_an_address_of_ipv6_is_asked(pool):
+    """By its number in brackets."""
+    with many_peers() as make:
+        peer = make(says(OK), "::1")
+        post = Post(f"http://[::1]:{peer.port}/", b"{}", LONG, 10, {})
+        assert posted(pool, post).body == b"fine"
 
 
 def test_every_answer_after_a_failure_is_heard(peers, pool):
