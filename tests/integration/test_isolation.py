@@ -207,14 +207,19 @@ class World:
         """Whether every bad one was tried that can be."""
         return all(peer.connections >= len(KINDS) for peer in self.peers.values())
 
-    def were_asked_again(self) -> bool:
-        """Whether every impatient one was tried more than once, and every other one too."""
+    def attempts(self) -> dict[str, float]:
+        """Give how many attempts at each bad one have come to an end."""
         found = self.running.client.metrics()
-        tried = {
+        return {
             name: sum(series(found, "sr_exporter_notifications_total", notifier=name).values())
             for name in self.bad
         }
-        again = (count >= 2 for name, count in tried.items() if name.endswith("-impatient"))
+
+    def were_asked_again(self) -> bool:
+        """Whether every impatient one was tried more than once, and every other one too."""
+        again = (
+            count >= 2 for name, count in self.attempts().items() if name.endswith("-impatient")
+        )
         return all(again) and self.are_connected()
 
     def status(self, what: str) -> int:
@@ -267,6 +272,8 @@ def test_bad_receivers_delay_nobody_else(worlds, figure):
         polled.append(world.hear_soon(name, began))
     growth = (world.status("VmRSS") - memory) * 1024
     taken = max(script.taken for script in world.scripts.values() if isinstance(script, Endless))
+    attempts = world.attempts()
+    waiting = [one for one, ended in attempts.items() if one.endswith("-patient") and not ended]
     began = time.monotonic()
     world.running.signal(signal.SIGTERM)
     status = world.running.wait(STOP_SECONDS + 10)
@@ -277,6 +284,8 @@ def test_bad_receivers_delay_nobody_else(worlds, figure):
         f" {max(scraped) * 1000:.0f} ms; memory grew by {growth / 2**20:.1f} MB; of an endless"
         f" answer {taken / 2**20:.1f} MB were under way; SIGTERM: exit 0 after {stopped:.1f} s"
     )
+    for sort in ("silent", "takes-no-connection", "unanswered-name", "handshake"):
+        assert any(one.startswith(f"{sort}-") for one in waiting), sort
     assert max(told) < SOON_SECONDS
     assert max(polled) < SOON_SECONDS
     assert max(scraped) < SOON_SECONDS
