@@ -40,7 +40,8 @@ MOST_SPLITS = 50
 #: What is answered to a batch of which nothing is stored: it is too big for a proxy, or an alert
 #: does not fit Alertmanager's own description. Of 400 the valid ones are stored.
 _REFUSED_WHOLE = (413, 422)
-_LIMIT_BYTES = 65536
+#: What an answer's body says is of no use to us: it is not read.
+_LIMIT_BYTES = 0
 _LONGEST_BACKOFF_SECONDS = 30.0
 
 
@@ -218,7 +219,7 @@ class Instance:
             ca=credentials.trusted(self._config.access),
         )
         try:
-            answer = await self._outbound.post(post, wants_body=lambda status: status == 400)
+            answer = await self._outbound.post(post, wants_body=lambda _: False)
         except OutboundError as error:
             return None, {}, str(error)
         except Exception as error:
