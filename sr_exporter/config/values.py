@@ -143,6 +143,8 @@ class Webhook:
     #: What deliveries are signed with; None: they are not.
     secret: Secret | None = None
     access: Access = Access()
+    #: How long what is due waits for more of its source, to be one notification; 0: at once.
+    group_wait_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from sr_exporter.outcome import SubjectTurn
     from sr_exporter.store.contract import Owed
 
-#: In Alertmanager's words, why there is a notification.
-FIRST, OVER = "first notification", "all alerts resolved"
+FIRST, OVER = payload.FIRST, payload.OVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ def reason_of(change: Change) -> str:
     if change.ready or change.kind in (ChangeKind.REMOVED, ChangeKind.SOURCE_UP):
         return OVER
     if change.kind is ChangeKind.STATUS and change.was_ready is False:
-        return "new alerts added"
+        return payload.MORE
     return FIRST
 
 

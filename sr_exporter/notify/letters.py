@@ -136,7 +136,7 @@ class Letters:
             receiver=old.notifier,
             external_url=self._links.external_url,
             resolved_at=resolved_at,
-            reason="first notification" if resolved_at is None else "all alerts resolved",
+            reason=payload.FIRST if resolved_at is None else payload.OVER,
         )
         return replace(old, id=str(uuid.uuid4()), created_at=now, body=body)
 

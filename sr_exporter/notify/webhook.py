@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from sr_exporter.errors import NotKept
-from sr_exporter.notify import credentials, retry
+from sr_exporter.notify import credentials, payload, retry
 from sr_exporter.outbound import Outbound, OutboundError, Post
 from sr_exporter.store.contract import Batch, Standing
 from sr_exporter.tasks import end
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sr_exporter.config import Webhook
     from sr_exporter.notify.figures import NotifierObserver
+    from sr_exporter.notify.parcels import Parcel
     from sr_exporter.notify.queues import Queue
     from sr_exporter.outbound import Answer
     from sr_exporter.store.contract import Owed, Store
@@ -76,6 +77,7 @@ class WebhookSender:
         self._changed = asyncio.Event()
         self._deliveries: set[asyncio.Task[None]] = set()
         queue.on_change(self._changed.set)
+        queue.gather(config.group_wait_seconds or None)
 
     @property
     def backlog(self) -> int:
@@ -94,6 +96,7 @@ class WebhookSender:
     def configure(self, config: Webhook) -> None:
         """Deliver as it says, at once: attempts by the old settings are broken off."""
         before, self._config = self._config, config
+        self._queue.gather(config.group_wait_seconds or None)
         if _way(before) != _way(config):
             for posting in self._posting:
                 posting.cancel()
@@ -115,6 +118,7 @@ class WebhookSender:
         """Stop; attempt once more whatever is due, and wait for what is under way."""
         if self._sending is not None:
             await end([self._sending])
+        self._queue.leave_now()
         self._start_deliveries()
         while self._deliveries:
             await asyncio.wait(self._deliveries)
@@ -129,15 +133,15 @@ class WebhookSender:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _start_deliveries(self) -> None:
-        while self._idle and (owed := self._queue.take(self._clock())) is not None:
-            delivery = asyncio.ensure_future(self._deliver(owed, self._idle.pop()))
+        while self._idle and (parcel := self._queue.take(self._clock())) is not None:
+            delivery = asyncio.ensure_future(self._deliver(parcel, self._idle.pop()))
             self._deliveries.add(delivery)
             delivery.add_done_callback(self._deliveries.discard)
 
-    async def _deliver(self, owed: Owed, lane: Outbound) -> None:
-        attempt = replace(owed, attempts=owed.attempts + 1)
+    async def _deliver(self, parcel: Parcel, lane: Outbound) -> None:
+        attempt = parcel.attempted()
         status, headers, error = await self._post(attempt, lane)
-        self._asked_to_wait.discard(attempt.id)
+        self._asked_to_wait.difference_update(owed.id for owed in attempt.rows)
         self._idle.append(lane)
         self._changed.set()
         now = self._clock()
@@ -145,13 +149,12 @@ class WebhookSender:
             self._queue.settle(attempt, retry_at=now)
             self._changed.set()
             return
-        first_due = self._first_due.setdefault(owed.id, max(owed.created_at, owed.due_at))
         decision = retry.decide(
             status=status,
             error=error,
             headers=headers,
             attempts=attempt.attempts,
-            age_seconds=now - first_due,
+            age_seconds=now - self._due_since(parcel),
             max_age_seconds=self._config.max_age_seconds,
             now=now,
             random=random.random(),
@@ -160,39 +163,65 @@ class WebhookSender:
             case retry.Settled():
                 self._tell(None)
                 self._is_back(now)
-                self._observer.latency(self.name, now - max(owed.created_at, _due_at(owed)))
-                self._observer.accepted(self.name)
-                await self._end(attempt, None)
+                for owed in parcel.rows:
+                    self._observer.latency(self.name, now - max(owed.created_at, _due_at(owed)))
+                    self._observer.accepted(self.name)
+                await self._end(attempt, {owed.id: None for owed in attempt.rows})
             case retry.Retry(delay_seconds=delay, reason=reason):
                 self._tell(reason)
-                self._observer.retried(self.name)
                 self._refused_since = now if self._refused_since is None else self._refused_since
-                if retry.retry_after(headers, now):
-                    self._asked_to_wait.add(attempt.id)
+                for owed in attempt.rows:
+                    self._observer.retried(self.name)
+                    if retry.retry_after(headers, now):
+                        self._asked_to_wait.add(owed.id)
                 self._queue.settle(attempt, retry_at=now + delay)
             case retry.Dead(reason=reason):
-                log.error(
-                    "notification given up",
-                    notifier=self.name,
-                    about=owed.subject,
-                    id=owed.id,
-                    reason=reason,
-                )
                 self._tell(reason)
-                self._observer.dead(self.name)
-                await self._end(attempt, replace(attempt, standing=Standing.DEAD, reason=reason))
+                await self._end(attempt, self._give_up(attempt, reason))
         self._changed.set()
 
-    async def _post(self, owed: Owed, lane: Outbound) -> tuple[int | None, Mapping[str, str], str]:
+    def _due_since(self, parcel: Parcel) -> float:
+        """Give since when all of it is due: nothing is given up before its time."""
+        return max(
+            self._first_due.setdefault(owed.id, max(owed.created_at, owed.due_at))
+            for owed in parcel.rows
+        )
+
+    def _give_up(self, attempt: Parcel, reason: str) -> dict[str, Owed | None]:
+        """Make dead letters of what was attempted, each row one of its own."""
+        for owed in attempt.rows:
+            log.error(
+                "notification given up",
+                notifier=self.name,
+                about=owed.subject,
+                id=owed.id,
+                reason=reason,
+            )
+            self._observer.dead(self.name)
+        return {
+            owed.id: replace(owed, standing=Standing.DEAD, reason=reason) for owed in attempt.rows
+        }
+
+    async def _body(self, parcel: Parcel) -> bytes:
+        bodies = [owed.body for owed in parcel.rows]
+        if not parcel.grouped:
+            return bodies[0]
+        # There may be very many.
+        return await asyncio.to_thread(payload.webhook_of_source, bodies)
+
+    async def _post(
+        self, parcel: Parcel, lane: Outbound
+    ) -> tuple[int | None, Mapping[str, str], str]:
+        body = await self._body(parcel)
         post = Post(
             url=self._config.url.reveal(),
-            body=owed.body,
+            body=body,
             timeout_seconds=self._config.timeout_seconds,
             limit_bytes=_LIMIT_BYTES,
             headers={
-                "X-SR-Delivery": owed.id,
+                "X-SR-Delivery": parcel.id,
                 **credentials.headers(self._config.access),
-                **credentials.signature(self._config.secret, owed.body),
+                **credentials.signature(self._config.secret, body),
             },
             ca=credentials.trusted(self._config.access),
         )
@@ -244,17 +273,18 @@ class WebhookSender:
             )
         self._said = error
 
-    async def _end(self, attempt: Owed, row: Owed | None) -> None:
-        """Note that a row is done with, and only then let the next of its subject go.
+    async def _end(self, attempt: Parcel, rows: dict[str, Owed | None]) -> None:
+        """Note that rows are done with, and only then let the next of their subjects go.
 
-        Else a crash in between would bring this one again after the next.
+        Else a crash in between would bring these again after the next.
         """
         try:
-            await asyncio.shield(self._store.commit(Batch(outbox={attempt.id: row})))
+            await asyncio.shield(self._store.commit(Batch(outbox=rows)))
         except NotKept as error:
             # The store goes on trying. Should we die before, it is delivered once more.
             log.warning("delivery not noted yet", notifier=self.name, error=str(error))
-        self._first_due.pop(attempt.id, None)
+        for owed in attempt.rows:
+            self._first_due.pop(owed.id, None)
         self._queue.settle(attempt)
 
 
