@@ -60,7 +60,7 @@ SCHEMA: Final = Schema(
         "notifiers[].webhook.authorization": _AUTHORIZATION,
         "notifiers[].webhook.tls": _TLS,
         "storage": ("retention",),
-        "limits": ("identifiers", "subjects", "body_bytes"),
+        "limits": ("identifiers", "subjects", "notifications", "body_bytes"),
     },
 )
 
@@ -84,5 +84,6 @@ NUMBERS: Final = {
     "max_share": (0.001, 1.0),
     "identifiers": (1, 10_000_000),
     "subjects": (0, 100_000),
+    "notifications": (100, 10_000_000),
     "body_bytes": (1024, 2**30),
 }

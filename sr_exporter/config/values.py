@@ -190,6 +190,8 @@ class Limits:
     body_bytes: int = 32 * 1024 * 1024
     #: Of one source.
     subjects: int = 1_000
+    #: Owed to one notifier.
+    notifications: int = 250_000
 
 
 @dataclass(frozen=True, slots=True)

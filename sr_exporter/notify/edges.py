@@ -10,6 +10,7 @@ import msgspec
 from sr_exporter.held import Entry, Reported
 from sr_exporter.model import ChangeKind
 from sr_exporter.notify import alerts, payload
+from sr_exporter.store.contract import Gist
 
 if TYPE_CHECKING:
     from sr_exporter.held import Source
@@ -50,6 +51,10 @@ class Edge:
     @property
     def subject(self) -> str:
         return subject_of(*self.who)
+
+    @property
+    def gist(self) -> Gist:
+        return Gist(self.alert.labels, self.resolved_at is None)
 
     def due_at(self, now: float) -> float:
         if self.resolved_at is not None:
@@ -126,7 +131,7 @@ def subject_of(*names: str) -> str:
 
 def kept_until(end: Owed, rules: Rules) -> float:
     """Give when an end that is held back is due by these rules."""
-    labels = payload.labels(end.body)
+    labels = payload.gist(end).labels
     if "group" in labels:
         rule = rules.for_key(alerts.key_of(labels), early=False)
     else:

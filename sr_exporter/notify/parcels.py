@@ -58,7 +58,7 @@ def fill(rows: Iterable[Owed]) -> tuple[list[Owed], list[Owed]]:
     in_order = sorted(rows, key=lambda row: row.age)
     size = 0
     for count, row in enumerate(in_order):
-        size += len(row.body)
+        size += row.size if row.body is None else len(row.body)
         if count == MOST_ROWS or (count and size > MOST_BYTES):
             return in_order[:count], in_order[count:]
     return in_order, []

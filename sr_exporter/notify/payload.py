@@ -7,13 +7,14 @@ that any receiver that takes Alertmanager's takes ours.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from sr_exporter.notify.alerts import ZERO_TIME, Alert, rfc3339
-from sr_exporter.store.contract import Standing
+from sr_exporter.store.contract import Gist, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -168,20 +169,30 @@ def _reason(reasons: set[str], *, firing: bool) -> str:
     return FIRST if reasons == {FIRST} else MORE
 
 
-def believed(webhook_body: bytes) -> dict[str, str] | None:
-    """Read the labels of the alert that fires for who took this notification, if one does."""
-    said = _decode(webhook_body)
-    return said.alerts[0].labels if said.status == FIRING else None
+def gist(owed: Owed) -> Gist:
+    """Give what must be known of a notification that `webhook` wrote."""
+    if owed.gist is not None:
+        return owed.gist
+    said = _decode(owed.whole)
+    return Gist(said.alerts[0].labels, said.status == FIRING)
+
+
+def without_body(owed: Owed) -> Owed:
+    """Leave its body to the store, with a note of what it says."""
+    if owed.body is None:
+        return owed
+    return replace(owed, gist=gist(owed), size=len(owed.body), body=None)
+
+
+def believed(owed: Owed) -> dict[str, str] | None:
+    """Give the labels of the alert that fires for who took this notification, if one does."""
+    said = gist(owed)
+    return said.labels if said.firing else None
 
 
 def is_end_held(owed: Owed) -> bool:
     """Say whether a row holds back the end of an alert, and not its beginning."""
-    return owed.standing is Standing.HELD and believed(owed.body) is None
-
-
-def labels(webhook_body: bytes) -> dict[str, str]:
-    """Read the labels of a notification that `webhook` wrote."""
-    return _decode(webhook_body).alerts[0].labels
+    return owed.standing is Standing.HELD and not gist(owed).firing
 
 
 def alert(webhook_body: bytes) -> Alert:

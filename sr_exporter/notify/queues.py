@@ -10,24 +10,28 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sr_exporter.notify.parcels import Parcel, Windows, fill
+from sr_exporter.notify.rows import ALIKE, Rows, sharing
 from sr_exporter.store.contract import Owed, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container, Iterable, Mapping
 
 
 class Queue:
     """The rows of one notifier."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, Owed] = {}
+        self._rows = Rows()
         self._subjects: dict[str, deque[str]] = {}
         self._in_flight: set[str] = set()
         #: Rows whose commit is under way: a receiver must not hear what may be lost.
         self._unkept: set[str] = set()
+        #: Given up since somebody asked, there being too many.
+        self._given_up: list[str] = []
         self._due: list[tuple[float, int, str]] = []
         #: How long what is due waits for more of its source; None: it does not.
         self._gather_seconds: float | None = None
@@ -56,11 +60,16 @@ class Queue:
         """Put a row at the end of its subject, or replace it where it stands."""
         before = self._rows.get(owed.id)
         if before is None:
-            self._subjects.setdefault(owed.subject, deque()).append(owed.id)
+            waiting = self._subjects.setdefault(owed.subject, deque())
+            others = [self._rows[row_id] for row_id in islice(reversed(waiting), ALIKE)]
+            owed = sharing(owed, others)
+            waiting.append(owed.id)
         if before is None or before.due_at != owed.due_at:
             self._push(owed)
-        self._rows[owed.id] = owed
-        if not kept:
+        self._rows.put(owed)
+        if kept:
+            self._rows.leave_body(owed.id)
+        else:
             self._unkept.add(owed.id)
 
     def insert(self, owed: Owed, *, after: str | None = None) -> Owed:
@@ -87,13 +96,13 @@ class Queue:
             seq = max(seq, self._rows[waiting[place - 1]].seq)
         owed = replace(owed, seq=seq)
         waiting.insert(place, owed.id)
-        self._rows[owed.id] = owed
+        self._rows.put(owed)
         self._unkept.add(owed.id)
         self._push(owed)
         return owed
 
     def withdraw(self, owed: Owed) -> None:
-        del self._rows[owed.id]
+        self._rows.remove(owed.id)
         self._unkept.discard(owed.id)
         for other in self._together.get(owed.id, ()):
             self._together.pop(other, None)
@@ -125,13 +134,44 @@ class Queue:
 
     def rename(self, notifier: str) -> list[Owed]:
         """Have all rows be another notifier's; gives them."""
-        for row_id, owed in self._rows.items():
-            self._rows[row_id] = replace(owed, notifier=notifier)
+        for owed in self._rows.values():
+            self._rows.put(replace(owed, notifier=notifier))
         return self.rows()
+
+    def withdraw_oldest(self, most: int) -> list[Owed]:
+        """Take out the oldest rows beyond so many, but for what is under way or not kept yet."""
+        surplus = len(self._rows) - most
+        if surplus <= 0:
+            return []
+        free = (
+            owed
+            for owed in self._rows.values()
+            if owed.id not in self._unkept
+            and not (owed.subject in self._in_flight and self._is_first(owed))
+        )
+        oldest = list(islice(free, surplus))
+        for owed in oldest:
+            self.withdraw(owed)
+        self._given_up += [owed.id for owed in oldest]
+        return oldest
+
+    def given_up(self) -> list[str]:
+        """Give which rows were taken out since this was last asked, there being too many."""
+        found, self._given_up = self._given_up, []
+        return found
 
     def mark_kept(self, row_id: str) -> None:
         self._unkept.discard(row_id)
+        self._rows.leave_body(row_id)
         self._wake()
+
+    def unread(self) -> list[Owed]:
+        """Give the rows whose bodies are to be read from the store now, for `fill`."""
+        return self._rows.unread()
+
+    def fill(self, unread: Iterable[Owed], bodies: Mapping[str, bytes]) -> None:
+        """Take bodies that were read."""
+        self._rows.fill(unread, bodies)
 
     def gather(self, seconds: float | None) -> None:
         """Have what is due of a source wait so long for more, and leave together; None: alone."""
@@ -191,7 +231,10 @@ class Queue:
 
     def _may_go(self, owed: Owed) -> bool:
         """Whether no other of its subject is before it, or under way."""
-        return owed.subject not in self._in_flight and self._subjects[owed.subject][0] == owed.id
+        return owed.subject not in self._in_flight and self._is_first(owed)
+
+    def _is_first(self, owed: Owed) -> bool:
+        return self._subjects[owed.subject][0] == owed.id
 
     def _send(self, rows: Iterable[Owed], *, grouped: bool) -> Parcel:
         parcel = Parcel(tuple(rows), grouped)
@@ -207,13 +250,14 @@ class Queue:
                 continue
             # What was attempted may have been heard: it is not held back any more.
             # Whose it is tells the row here: its notifier may have another name by now.
-            self._rows[owed.id] = replace(
+            again = replace(
                 self._rows[owed.id],
                 attempts=owed.attempts,
                 due_at=retry_at,
                 standing=Standing.OWED,
             )
-            self._push(self._rows[owed.id])
+            self._rows.put(again)
+            self._push(again)
         if retry_at is not None and parcel.grouped:
             ids = tuple(owed.id for owed in parcel.rows)
             self._together.update(dict.fromkeys(ids, ids))
@@ -224,10 +268,11 @@ class Queue:
 
     def retry_now(self, now: float, *, but: Container[str] = ()) -> None:
         """Have what waits for another attempt be due at once, but for some."""
-        for row_id, owed in self._rows.items():
-            if owed.standing is Standing.OWED and owed.due_at > now and row_id not in but:
-                self._rows[row_id] = replace(owed, due_at=now)
-                self._push(self._rows[row_id])
+        for owed in self._rows.values():
+            if owed.standing is Standing.OWED and owed.due_at > now and owed.id not in but:
+                again = replace(owed, due_at=now)
+                self._rows.put(again)
+                self._push(again)
         self._wake()
 
     def next_due(self) -> float | None:

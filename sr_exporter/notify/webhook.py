@@ -18,7 +18,7 @@ from sr_exporter.store.contract import Batch, Standing
 from sr_exporter.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sr_exporter.config import Webhook
     from sr_exporter.notify.figures import NotifierObserver
@@ -71,11 +71,14 @@ class WebhookSender:
         self._refused_since: float | None = None
         #: Rows whose receiver asked for a time of its own (Retry-After).
         self._asked_to_wait: set[str] = set()
+        #: How many were owed when they became too many; None: they are not.
+        self._too_many: int | None = None
         #: Requests under way.
         self._posting: set[asyncio.Future[Answer]] = set()
         self._sending: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._deliveries: set[asyncio.Task[None]] = set()
+        self._reading: asyncio.Future[None] | None = None
         queue.on_change(self._changed.set)
         queue.gather(config.group_wait_seconds or None)
 
@@ -105,6 +108,8 @@ class WebhookSender:
     async def _run(self) -> None:
         while True:
             self._changed.clear()
+            self._note_given_up()
+            self._read_ahead()
             self._start_deliveries()
             due = self._queue.next_due()
             wait = _LONGEST_WAIT_SECONDS
@@ -128,9 +133,22 @@ class WebhookSender:
         """End what is under way; it stays owed."""
         for delivery in self._deliveries:
             delivery.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
         for lane in self._lanes:
             lane.hang_up()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read_ahead(self) -> None:
+        """Have bodies read that were left to the store, many at once, before they are needed."""
+        if self._reading is None and (unread := self._queue.unread()):
+            self._reading = asyncio.ensure_future(self._fill(unread))
+
+    async def _fill(self, unread: Sequence[Owed]) -> None:
+        # Who needs one that cannot be read hears of it.
+        with contextlib.suppress(NotKept):
+            self._queue.fill(unread, await self._store.bodies([owed.id for owed in unread]))
+        self._reading = None
 
     def _start_deliveries(self) -> None:
         while self._idle and (parcel := self._queue.take(self._clock())) is not None:
@@ -140,13 +158,19 @@ class WebhookSender:
 
     async def _deliver(self, parcel: Parcel, lane: Outbound) -> None:
         attempt = parcel.attempted()
-        status, headers, error = await self._post(attempt, lane)
+        bodies, error = await self._read(attempt)
+        lost = [owed for owed in attempt.rows if owed.id not in bodies and not error]
+        status: int | None = None
+        headers: Mapping[str, str] = {}
+        if not error and not lost:
+            status, headers, error = await self._post(attempt, bodies, lane)
         self._asked_to_wait.difference_update(owed.id for owed in attempt.rows)
         self._idle.append(lane)
         self._changed.set()
         now = self._clock()
-        if error is _BROKEN_OFF:
+        if error is _BROKEN_OFF or lost:
             self._queue.settle(attempt, retry_at=now)
+            self._forget(lost)
             self._changed.set()
             return
         decision = retry.decide(
@@ -202,17 +226,56 @@ class WebhookSender:
             owed.id: replace(owed, standing=Standing.DEAD, reason=reason) for owed in attempt.rows
         }
 
-    async def _body(self, parcel: Parcel) -> bytes:
-        bodies = [owed.body for owed in parcel.rows]
-        if not parcel.grouped:
-            return bodies[0]
-        # There may be very many.
-        return await asyncio.to_thread(payload.webhook_of_source, bodies)
+    def _forget(self, lost: Iterable[Owed]) -> None:
+        """Let go of rows that somebody took out of the store: nobody knows what they said."""
+        for owed in lost:
+            log.error(
+                "notification is not in the store any more",
+                notifier=self.name,
+                about=owed.subject,
+                id=owed.id,
+            )
+            self._queue.withdraw(owed)
+            self._done_with(owed.id)
+            self._observer.dead(self.name)
+
+    def _note_given_up(self) -> None:
+        """Count what was given up, there being too many, and say it once until that is over."""
+        given_up = self._queue.given_up()
+        for row_id in given_up:
+            self._done_with(row_id)
+            self._observer.dead(self.name)
+        if given_up and self._too_many is None:
+            self._too_many = self.backlog
+            log.error(
+                "too many notifications are owed; the oldest are given up",
+                notifier=self.name,
+                owed=self.backlog,
+            )
+        elif self._too_many is not None and self.backlog < self._too_many / 2:
+            self._too_many = None
+
+    def _done_with(self, row_id: str) -> None:
+        self._first_due.pop(row_id, None)
+        self._asked_to_wait.discard(row_id)
+
+    async def _read(self, parcel: Parcel) -> tuple[dict[str, bytes], str]:
+        """Give the bodies of its rows by id, those left to the store too; or why it cannot."""
+        found = {owed.id: owed.body for owed in parcel.rows if owed.body is not None}
+        left = [owed.id for owed in parcel.rows if owed.body is None]
+        try:
+            return found | await self._store.bodies(left) if left else found, ""
+        except NotKept as error:
+            return {}, f"the store cannot be read: {error}"
 
     async def _post(
-        self, parcel: Parcel, lane: Outbound
+        self, parcel: Parcel, bodies: Mapping[str, bytes], lane: Outbound
     ) -> tuple[int | None, Mapping[str, str], str]:
-        body = await self._body(parcel)
+        members = [bodies[owed.id] for owed in parcel.rows]
+        body = members[0]
+        if parcel.grouped:
+            # There may be very many.
+            body = await asyncio.to_thread(payload.webhook_of_source, members)
         post = Post(
             url=self._config.url.reveal(),
             body=body,
@@ -284,7 +347,7 @@ class WebhookSender:
             # The store goes on trying. Should we die before, it is delivered once more.
             log.warning("delivery not noted yet", notifier=self.name, error=str(error))
         for owed in attempt.rows:
-            self._first_due.pop(owed.id, None)
+            self._done_with(owed.id)
         self._queue.settle(attempt)
 
 

@@ -184,7 +184,7 @@ FULL: dict[str, Any] = {
         },
     ],
     "storage": {"retention": "1w"},
-    "limits": {"identifiers": 10, "subjects": 20, "body_bytes": 4096},
+    "limits": {"identifiers": 10, "subjects": 20, "notifications": 5000, "body_bytes": 4096},
 }
 
 
@@ -314,7 +314,7 @@ def test_reads_every_key() -> None:
             12 * 3600.0,
         ),
         storage=Storage(7 * 86_400.0),
-        limits=Limits(10, 4096, 20),
+        limits=Limits(10, 4096, 20, 5000),
     )
 
 
@@ -1388,7 +1388,7 @@ def test_the_documented_defaults_are_the_defaults() -> None:
                     target = next(e for e in target if kind_of(name) in {"", *e})
             target[key] = yaml.safe_load(default.strip("`"))
             set_keys.add(name)
-    assert len(set_keys) == 29
+    assert len(set_keys) == 30
     assert parsed(yaml.safe_dump(changed)) == parsed(yaml.safe_dump(plain))
 
 

@@ -830,6 +830,74 @@ def test_no_alert_is_left_behind_whatever_the_rules_become(steps, leaves):
     assert b.rows == {}
 
 
+# --- little memory -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_room(monkeypatch):
+    """Have every body left to the store, as soon as it is kept."""
+    monkeypatch.setattr("sr_exporter.notify.rows.BODY_BYTES", -1)
+
+
+@pytest.mark.usefixtures("no_room")
+def test_planning_needs_no_bodies():
+    """What was left to the store ends, is held and withdrawn, and moves, as if it were here."""
+    b = Bench()
+    b.push(-1)
+    b.push(-1, group="uac_registrant")
+    assert [row.body for row in b.queue().rows()] == [None, None]
+    b.configure(AlertRule(group="g", severity="critical"), AlertRule(for_seconds=90.0))
+    writes = b.push(1, group="uac_registrant")
+    assert writes == [None]
+    b.push(1)
+    b.outbox.kept([*b.rows])
+    severities = [row.gist.labels["severity"] for row in b.queue().rows() if row.gist]
+    assert severities == ["warning", "warning", "critical", "critical"]
+
+
+@pytest.mark.usefixtures("no_room")
+def test_a_row_whose_body_is_left_to_the_store_is_written_without_it():
+    """So that what the store has stays: when its notifier is renamed, and when it is given up."""
+    b = Bench()
+    (before,) = b.push(-1)
+    assert before
+    assert before.body
+    (renamed,) = b.outbox.rename("changes", "renamed").values()
+    assert renamed == replace(before, notifier="renamed", body=None)
+    b.outbox.most = 0
+    names = [EdgeNotifier("renamed", Send.CHANGES)]
+    (dead,) = b.outbox.configure(names, b.rules, [], b.now).values()
+    assert dead
+    assert (dead.standing, dead.body) == (Standing.DEAD, None)
+
+
+def test_too_many_owed_are_given_up_by_whoever_is_owed_them():
+    """The oldest, in the commit that made them too many, saying why; and what is left goes on."""
+    b = Bench(Send.READINESS, Send.CHANGES)
+    b.outbox.most = 3
+    for status in (-1, -2, -3, -4, -5):
+        b.push(status)
+        b.later(1)
+    dead = [row for row in b.rows.values() if row.standing is Standing.DEAD]
+    assert [(row.notifier, row.seq) for row in dead] == [("changes", 2), ("changes", 3)]
+    assert {row.reason for row in dead} == {"more than 3 were owed (limits.notifications)"}
+    assert all(row.body for row in dead)
+    assert (len(b.queue()), len(b.queue(Send.READINESS))) == (3, 1)
+    assert b.queue().given_up() == [row.id for row in dead]
+    assert b.sent() == [("firing", "g", MORE)] * 3
+
+
+def test_a_lower_limit_holds_at_once():
+    """A reload, or a start, gives up what is too much by it."""
+    b = Bench()
+    for status in (-1, -2, -3, -4):
+        b.push(status)
+    b.outbox.most = 1
+    b.configure()
+    assert [row.standing for row in b.rows.values()] == [Standing.DEAD] * 3 + [Standing.OWED]
+    assert b.sent() == [("firing", "g", MORE)]
+
+
 # --- properties ------------------------------------------------------------------------------
 
 steps = st.lists(
