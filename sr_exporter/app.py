@@ -25,6 +25,7 @@ from sr_exporter.notify.book import AlertBook
 from sr_exporter.notify.letters import Letters
 from sr_exporter.notify.notifiers import Notifiers
 from sr_exporter.notify.outbox import Outbox
+from sr_exporter.notify.rows import Holding
 from sr_exporter.notify.rules import Rules
 from sr_exporter.own import NotifierTeller, OwnState
 from sr_exporter.reload import Reloader
@@ -118,7 +119,7 @@ class App:
         store = SqliteStore(
             self.options.storage_path, retention_seconds=config.storage.retention_seconds
         )
-        kept = store.load()
+        kept = store.load(Holding())
         self._on_stop("store", lambda: asyncio.to_thread(store.close))
 
         state = self.state = State(last_seq=kept.last_seq)
@@ -149,7 +150,9 @@ class App:
         listeners = Listeners(ingest, metrics.events)
         self._on_stop("listeners", listeners.stop)
 
-        configurable = _Configurable(ingest, notifiers, own, access, push, store, fleet, listeners)
+        configurable = _Configurable(
+            ingest, outbox, notifiers, own, access, push, store, fleet, listeners
+        )
 
         # All of this is settled before anybody is answered: nothing is shown half.
         self._on_stop("notifiers", notifiers.stop)
@@ -225,6 +228,7 @@ class _Configurable:
     """Everything a configuration is put in force at: at the start, and at each reload."""
 
     ingest: Ingest
+    outbox: Outbox
     notifiers: Notifiers
     own: OwnState
     access: Access
@@ -260,6 +264,7 @@ class _Configurable:
                 config.reports.subject_ttl_seconds,
             )
         )
+        self.outbox.most = config.limits.notifications
         self.own.forget("notifier", but=[one.name for one in config.notifiers])
         await self.own.settle()
         self.notifiers.configure(

@@ -226,5 +226,6 @@ class _Reader:
         return Limits(
             identifiers=_whole(section, "identifiers", defaults.identifiers),
             subjects=_whole(section, "subjects", defaults.subjects),
+            notifications=_whole(section, "notifications", defaults.notifications),
             body_bytes=_whole(section, "body_bytes", defaults.body_bytes),
         )

@@ -146,6 +146,8 @@ class Webhook:
     #: What deliveries are signed with; None: they are not.
     secret: Secret | None = None
     access: Access = Access()
+    #: How long what is due waits for more of its source, to be one notification; 0: at once.
+    group_wait_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,8 @@ class Limits:
     body_bytes: int = 32 * 1024 * 1024
     #: Of one source.
     subjects: int = 1_000
+    #: Owed to one notifier.
+    notifications: int = 250_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import msgspec
 from sr_exporter.held import Entry, Reported
 from sr_exporter.model import ChangeKind, Key
 from sr_exporter.notify import alerts, payload
+from sr_exporter.store.contract import Gist
 
 if TYPE_CHECKING:
     from sr_exporter.held import Source
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from sr_exporter.outcome import Outcome, SubjectTurn
     from sr_exporter.store.contract import Owed
 
-#: In Alertmanager's words, why there is a notification.
-FIRST, OVER = "first notification", "all alerts resolved"
+FIRST, OVER = payload.FIRST, payload.OVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,10 @@ class Edge:
     @property
     def subject(self) -> str:
         return subject_of(*self.who)
+
+    @property
+    def gist(self) -> Gist:
+        return Gist(self.alert.labels, self.resolved_at is None)
 
     def due_at(self, now: float) -> float:
         if self.resolved_at is not None:
@@ -175,7 +179,7 @@ def reason_of(change: Change) -> str:
     if change.ready or change.kind in (ChangeKind.REMOVED, ChangeKind.SOURCE_UP):
         return OVER
     if change.kind is ChangeKind.STATUS and change.was_ready is False:
-        return "new alerts added"
+        return payload.MORE
     return FIRST
 
 
@@ -186,7 +190,7 @@ def subject_of(*names: str) -> str:
 
 def kept_until(end: Owed, rules: Rules) -> float:
     """Give when an end that is held back is due by these rules."""
-    labels = payload.labels(end.body)
+    labels = payload.gist(end).labels
     if "group" in labels:
         rule = rules.for_key(alerts.key_of(labels), early=False)
     else:

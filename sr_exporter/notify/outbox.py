@@ -15,7 +15,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sr_exporter.config.values import Send
+from sr_exporter.config.values import Limits, Send
 from sr_exporter.model import ChangeKind, Key
 from sr_exporter.notify import alerts, payload
 from sr_exporter.notify.edges import (
@@ -67,6 +67,8 @@ class Outbox:
         self._sure = False
         self._notifiers: tuple[EdgeNotifier, ...] = ()
         self._last_seq = 0
+        #: How many rows each notifier is owed at most.
+        self.most = Limits().notifications
         self.queues: dict[str, Queue] = {}
 
     def restore(
@@ -91,6 +93,7 @@ class Outbox:
         for turn in outcome.subjects:
             for notifier in self._notifiers:
                 self._owe(writes, notifier, of_turn(turn, self._rules, self._links), now)
+        self._give_up_surplus(writes)
         return writes
 
     def _heed(
@@ -167,6 +170,7 @@ class Outbox:
         self._notifiers = tuple(notifiers)
         for notifier in notifiers:
             self.queues.setdefault(notifier.name, Queue())
+        self._give_up_surplus(writes)
         return writes
 
     def part(self) -> list[Owed]:
@@ -184,7 +188,7 @@ class Outbox:
         """
         row = self.queues[notifier.name].last(subject, now)
         if row is not None:
-            return payload.believed(row.body)
+            return payload.believed(row)
         told = self._book.told(who)
         return None if told is None else told.labels
 
@@ -225,12 +229,19 @@ class Outbox:
             # It has lasted long enough to be told once: it is not held back again.
             self._add(writes, notifier, replace(edge, for_seconds=0.0), now)
         elif held is not None:
-            same = payload.labels(held.body) == found.alert.labels
+            same = payload.gist(held).labels == found.alert.labels
             same &= was is None or was.annotations == rule.annotations
             if not same or edge.due_at(now) != held.due_at:
                 self._hold(writes, notifier, held, edge, now)
         elif believed is None and was is not None and was.silent:
             self._add(writes, notifier, edge, now)
+
+    def _give_up_surplus(self, writes: dict[str, Owed | None]) -> None:
+        """Make dead letters of the oldest rows of whoever is owed too many."""
+        for queue in self.queues.values():
+            for owed in queue.withdraw_oldest(self.most):
+                reason = f"more than {self.most} were owed (limits.notifications)"
+                writes[owed.id] = replace(owed, standing=Standing.DEAD, reason=reason)
 
     # --- rows ---------------------------------------------------------------------------------
 
@@ -273,7 +284,7 @@ class Outbox:
     ) -> None:
         """Deal with a change while the end of an alert is held back."""
         if edge.resolved_at is not None:
-            alert = replace(edge.alert, labels=payload.labels(held.body))
+            alert = replace(edge.alert, labels=payload.gist(held).labels)
             told = replace(edge, alert=alert)
             self._hold(writes, notifier, held, told, now, due_at=held.due_at)
         elif edge.silent:
@@ -326,6 +337,7 @@ class Outbox:
             due_at=due_at,
             attempts=0,
             body=self._body(notifier, edge, now),
+            gist=edge.gist,
         )
         self.queues[notifier.name].add(owed, kept=False)
         writes[owed.id] = owed
@@ -345,6 +357,7 @@ class Outbox:
         owed = replace(
             held,
             body=self._body(notifier, edge, now),
+            gist=edge.gist,
             due_at=due_at,
             standing=Standing.HELD if due_at > now else Standing.OWED,
         )
