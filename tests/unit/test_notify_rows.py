@@ -188,3 +188,13 @@ def test_the_oldest_beyond_a_number_are_taken_out():
         left += [one.id for one in parcel.rows]
     assert left == ["4", "5", "6"]
     assert queue.withdraw_oldest(0) == []
+
+
+def test_what_is_not_kept_yet_is_not_taken_out():
+    """Its commit is under way, and would bring it back."""
+    queue = Queue()
+    queue.add(row(1, "a"), kept=False)
+    queue.add(row(2, "b"), kept=True)
+    assert [one.id for one in queue.withdraw_oldest(0)] == ["2"]
+    queue.mark_kept("1")
+    assert [one.id for one in queue.withdraw_oldest(0)] == ["1"]
