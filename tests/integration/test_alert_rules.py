@@ -19,7 +19,10 @@ TESTS = ROOT / "alerts" / "tests" / "opensips-sr.test.yml"
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8")
 
 #: Alerts the exporter sends by itself; no Prometheus rule makes them.
-NATIVE = ["OpenSIPSNotReady", "OpenSIPSSourceDown", "SRExporterWatchdog"]
+NATIVE = [
+    *("OpenSIPSNotReady", "OpenSIPSSourceDown"),
+    *("SRExporterNotifierFailing", "SRExporterWatchdog"),
+]
 DOWN, CORE, IDENTIFIER, EXPORTER = (
     "OpenSIPSSRSourceDown",
     "OpenSIPSSRCoreNotReady",
