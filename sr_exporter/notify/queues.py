@@ -241,6 +241,12 @@ class Queue:
         self._in_flight.update(owed.subject for owed in parcel.rows)
         return parcel
 
+    def halve(self, parcel: Parcel, retry_at: float) -> None:
+        """End an attempt at what was too big: its halves are due again, each by itself."""
+        middle = len(parcel.rows) // 2
+        for rows in (parcel.rows[:middle], parcel.rows[middle:]):
+            self.settle(Parcel(rows, parcel.grouped), retry_at)
+
     def settle(self, parcel: Parcel, retry_at: float | None = None) -> None:
         """End an attempt: the rows are gone, or stay and are due again at `retry_at`."""
         self._in_flight.difference_update(owed.subject for owed in parcel.rows)

@@ -35,6 +35,8 @@ LANES = 4
 #: An answer's body says nothing to us and is never read, which costs its connection: a 2xx
 #: must settle whatever follows it.
 _LIMIT_BYTES = 0
+#: What a receiver, or a proxy before it, answers to a body that is too big for it.
+_TOO_BIG = 413
 #: Not an error of the receiver: the configuration changed while it was asked.
 _BROKEN_OFF = "broken off"
 #: The longest time between two looks at the queue: our clock may have jumped.
@@ -173,6 +175,11 @@ class WebhookSender:
         if error is _BROKEN_OFF or lost:
             self._queue.settle(attempt, retry_at=now)
             self._forget(lost)
+            self._changed.set()
+            return
+        if status == _TOO_BIG and len(attempt.rows) > 1:
+            # Each by itself may fit; together they would all be given up.
+            self._queue.halve(attempt, now)
             self._changed.set()
             return
         decision = retry.decide(

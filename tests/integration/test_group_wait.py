@@ -120,6 +120,32 @@ def test_a_burst_that_is_refused_comes_again_whole(tmp_path):
         assert [one.status for one in heard] == ["firing", "resolved"]
 
 
+class Small(Receiver):
+    """Refuses what holds more than three alerts, and whatever is about `refused`."""
+
+    refused = "k7"
+
+    def take(self, received: Received) -> int:
+        super().take(received)
+        alerts = received.body["alerts"]
+        if len(alerts) > 3 or self.refused in {one["labels"]["identifier"] for one in alerts}:
+            return 413
+        return 200
+
+
+def test_a_burst_that_is_too_big_comes_in_halves(tmp_path):
+    """Only what is too big by itself is given up."""
+    with Small() as receiver, RunningApp(tmp_path, hooked(receiver, 0.3)) as app:
+        burst(app.client, -1, 20)
+        eventually(lambda: len(receiver.received) > 4 and backlog(app.client) == 0, within=20)
+        answer = app.client.session.get(f"{app.base}/api/v1/notifications", timeout=10)
+        refused = {(source, Small.refused, "-1") for source in SOURCES}
+        wanted = Counter(everybody(-1, keys=20) - refused)
+        eventually(lambda: told(receiver.accepted) == wanted)
+    dead = answer.json()["items"]
+    assert [(one["reason"], one["attempts"] > 1) for one in dead] == [("HTTP 413", True)] * 2
+
+
 def test_a_kill_in_the_middle_of_a_burst_loses_nothing(tmp_path: Path):
     """Neither what was refused, nor what gathers; what was taken may come again."""
     with Receiver(503) as receiver:
