@@ -46,7 +46,7 @@ def test_the_first_rule_that_fits_decides(ask):
     assert said == [
         "key: UAC_Registrant/a-VIP on sip-1",
         "status: -7 (not ready), not ready",
-        "passed: alerts.rules[0], its source does not fit",
+        "skipped: alerts.rules[0], its source does not fit",
         "decides: alerts.rules[1], by source *, group uac_registrant, identifier *vip*",
         "  severity: critical",
         "  for: 30s (built in for group uac_registrant)",
@@ -120,9 +120,9 @@ def test_a_lost_source_has_a_rule_too(ask):
     said, alert = ask(source="sip-1")
     assert said == [
         "source: sip-1, down",
-        "passed: alerts.rules[0], its source does not fit",
-        "passed: alerts.rules[1], is for keys",
-        "passed: alerts.rules[2], is for keys",
+        "skipped: alerts.rules[0], its source does not fit",
+        "skipped: alerts.rules[1], is for keys",
+        "skipped: alerts.rules[2], is for keys",
         "decides: alerts.rules[3], by source sip-*",
         "  severity: critical (built in for a polled source that is down)",
         "  for: 30s (built in for a polled source that is down)",
