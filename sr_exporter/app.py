@@ -25,6 +25,7 @@ from sr_exporter.notify.book import AlertBook
 from sr_exporter.notify.letters import Letters
 from sr_exporter.notify.notifiers import Notifiers
 from sr_exporter.notify.outbox import Outbox
+from sr_exporter.notify.rows import Holding
 from sr_exporter.notify.rules import Rules
 from sr_exporter.own import NotifierTeller, OwnState
 from sr_exporter.reload import Reloader
@@ -118,7 +119,7 @@ class App:
         store = SqliteStore(
             self.options.storage_path, retention_seconds=config.storage.retention_seconds
         )
-        kept = store.load()
+        kept = store.load(Holding())
         self._on_stop("store", lambda: asyncio.to_thread(store.close))
 
         state = self.state = State(last_seq=kept.last_seq)
@@ -136,7 +137,7 @@ class App:
         self._on_stop("own state", own.settle)
         ingest.subscribe(own.observe)
         teller = NotifierTeller(metrics, own)
-        notifiers = Notifiers(state, store, book, outbox, teller, tasks, self.clock)
+        notifiers = Notifiers(state, store, book, outbox, links, teller, tasks, self.clock)
         notifiers.restore(kept, config.notifiers, Rules(config.rules, watchdog=config.watchdog))
         ingest.subscribe(notifiers.observe)
 
@@ -149,7 +150,9 @@ class App:
         listeners = Listeners(ingest, metrics.events)
         self._on_stop("listeners", listeners.stop)
 
-        configurable = _Configurable(ingest, notifiers, own, access, push, store, fleet, listeners)
+        configurable = _Configurable(
+            ingest, outbox, notifiers, own, access, push, store, fleet, listeners
+        )
 
         # All of this is settled before anybody is answered: nothing is shown half.
         self._on_stop("notifiers", notifiers.stop)
@@ -188,6 +191,7 @@ class App:
         self._on_stop("web", lambda: _stop_web(web, serving))
         self._on_stop("polls", fleet.stop)
         tasks.start("store watch", own.watch_store(store))
+        tasks.start("owed watch", teller.watch_owed())
         reloading = tasks.start("reload", reloader.run())
         if self._reload_asked:
             reloader.ask()
@@ -224,6 +228,7 @@ class _Configurable:
     """Everything a configuration is put in force at: at the start, and at each reload."""
 
     ingest: Ingest
+    outbox: Outbox
     notifiers: Notifiers
     own: OwnState
     access: Access
@@ -248,7 +253,7 @@ class _Configurable:
         only_events = config.events.sources() - {source.name for source in config.sources}
         # At once, both: no event may bring back a source that leaves.
         self.listeners.apply(prepared)
-        # Alerts of sources that leave end by the rules of before.
+        # Alerts of sources and notifiers that leave end by the rules of before.
         await self.ingest.observe(
             Configured(
                 polled,
@@ -259,7 +264,14 @@ class _Configurable:
                 config.reports.subject_ttl_seconds,
             )
         )
-        self.notifiers.configure(config.notifiers, Rules(config.rules, watchdog=config.watchdog))
+        self.outbox.most = config.limits.notifications
+        self.own.forget("notifier", but=[one.name for one in config.notifiers])
+        await self.own.settle()
+        self.notifiers.configure(
+            config.notifiers,
+            Rules(config.rules, watchdog=config.watchdog),
+            beat_seconds=config.watchdog_interval_seconds,
+        )
         self.access.configure(config.tokens)
         self.push.limit_bytes = config.limits.body_bytes
         self.store.retain(config.storage.retention_seconds)

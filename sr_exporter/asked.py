@@ -27,6 +27,8 @@ class Asked(Subjects):
         self._heard(out, source, poll, now)
         listed = self._list(out, source, poll, now)
         self._prune(out, source, poll, listed)
+        if poll.uptime_seconds is not None:
+            self.settle_guesses(out, source, poll.as_of)
         if source.polls_since_restart == 0:
             self.end_subjects(out, source, poll.requested_at)
         fresh = []
@@ -161,6 +163,7 @@ class Asked(Subjects):
         out.keep_source(source)
         if source.down_since is None:
             source.down_since = now
+            source.again_by = failed.again_by
             self.log(out, ChangeKind.SOURCE_DOWN, now, source, failed.error, since=now)
             self.schedule(now + source.stale_after_seconds, source)
 

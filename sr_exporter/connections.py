@@ -8,19 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import socket
 import threading
+import time
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import requests
 import urllib3.connection
 import urllib3.connectionpool
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import NewConnectionError
 
 from sr_exporter import __version__, tls
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 USER_AGENT = f"sr-exporter/{__version__}"
+#: What an answer may be long besides its body: headers, interim responses, marks of chunks.
+HEAD_BYTES = 256 * 1024
+#: Who says so many is not going to answer; meanwhile it would keep a thread, and with it the
+#: interpreter, busy.
+MOST_INTERIM = 16
+
+
+class TooLongError(Exception):
+    """A peer says more than an answer may hold."""
 
 
 class Sockets:
@@ -30,11 +45,46 @@ class Sockets:
         self._lock = threading.Lock()
         self._held: list[socket.socket] = []
         self._over = False
+        #: The address that took the last connection.
+        self._last: object = None
+        #: How many bytes may come in answer to a request, all in all.
+        self.limit = HEAD_BYTES
 
-    def begin(self) -> None:
-        """Let a request have its connection."""
+    def begin(self, limit_bytes: int) -> None:
+        """Let a request have its connection, and an answer whose body is so long at most."""
         with self._lock:
             self._over = False
+        self.limit = HEAD_BYTES + limit_bytes
+
+    def connect(self, host: str, port: int, seconds: float) -> socket.socket:
+        """Connect to a host: at each of its addresses for its share of the time that is left.
+
+        One of them that takes no connection, as a broken IPv6 route or half of a pair that is
+        down, must not use up the time of all. The one that took the last connection is first.
+
+        Raises:
+            OSError: why the last of them did not take it.
+        """
+        deadline = time.monotonic() + seconds
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found.sort(key=lambda one: one[4] != self._last)
+        error: OSError = TimeoutError("timed out")
+        for left, (family, kind, protocol, _, place) in zip(
+            range(len(found), 0, -1), found, strict=True
+        ):
+            share = (deadline - time.monotonic()) / left
+            if share <= 0:
+                break
+            try:
+                connected = _connected(socket.socket(family, kind, protocol), place, share)
+            except OSError as failed:
+                error = failed
+                continue
+            connected.settimeout(seconds)
+            self._last = place
+            self.add(connected)
+            return connected
+        raise error
 
     def add(self, connected: socket.socket) -> None:
         # One request at a time: whatever was connected before is done with. A duplicate, for
@@ -63,6 +113,26 @@ class Sockets:
             self._held.clear()
 
 
+def _connect(connection: urllib3.connection.HTTPConnection, sockets: Sockets) -> socket.socket:
+    host = connection._dns_host  # noqa: SLF001 - `host` is without its last dot
+    try:
+        return sockets.connect(host, connection.port, connection.timeout or 0.0)
+    except OSError as error:
+        # A reset, as it is, would be taken for one of a request that was sent.
+        raise NewConnectionError(connection, "not connected") from error
+
+
+def _connected(new: socket.socket, place: Any, seconds: float) -> socket.socket:
+    try:
+        new.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        new.settimeout(seconds)
+        new.connect(place)
+    except OSError:
+        new.close()
+        raise
+    return new
+
+
 def new_session(sockets: Sockets, ca: str | None) -> requests.Session:
     """Make a session whose every connection is known to `sockets`.
 
@@ -80,18 +150,51 @@ def new_session(sockets: Sockets, ca: str | None) -> requests.Session:
     return session
 
 
+class _Bounded(io.RawIOBase):
+    """What a peer says, up to a limit."""
+
+    def __init__(self, said: io.RawIOBase, limit: int) -> None:
+        self._said = said
+        self._limit = self._left = limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        if not self._left:
+            raise TooLongError(f"the answer is longer than {self._limit} bytes, headers and all")
+        count = self._said.readinto(memoryview(buffer)[: self._left])
+        self._left -= count or 0
+        return count
+
+    def close(self) -> None:
+        self._said.close()
+        super().close()
+
+
 class _Response(http.client.HTTPResponse):
-    """Waits for the answer itself, whatever is said before it.
+    """Waits for the answer itself, whatever is said before it, but not for ever.
 
     Of what RFC 9110 calls interim responses (15.2) `http.client` knows 100 only: it would take
-    a 103 of some proxy for the answer.
+    a 103 of some proxy for the answer. And it takes as many of them as come.
     """
+
+    watched: ClassVar[Sockets]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fp = io.BufferedReader(_Bounded(self.fp.detach(), self.watched.limit))
+        self._interim = 0
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:
             said: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
-            if not 100 < said[1] < 200 or said[1] == http.client.SWITCHING_PROTOCOLS:
+            status = said[1]
+            if not 100 <= status < 200 or status == http.client.SWITCHING_PROTOCOLS:
                 return said
+            self._interim += 1
+            if self._interim > MOST_INTERIM:
+                raise TooLongError(f"more than {MOST_INTERIM} interim responses, and no answer")
             http.client.parse_headers(self.fp)
 
 
@@ -114,16 +217,17 @@ class _Adapter(HTTPAdapter):
 def _watched_pools(sockets: Sockets, ca: str | None) -> dict[str, Any]:
     """Make connection pools whose every new socket is also known to `sockets`."""
 
+    class Response(_Response):
+        watched = sockets
+
     class HttpConnection(urllib3.connection.HTTPConnection):
-        response_class = _Response
+        response_class = Response
 
         def _new_conn(self) -> socket.socket:
-            connected = super()._new_conn()
-            sockets.add(connected)
-            return connected
+            return _connect(self, sockets)
 
     class HttpsConnection(urllib3.connection.HTTPSConnection):
-        response_class = _Response
+        response_class = Response
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             # The bundle that requests names would be trusted besides.
@@ -131,9 +235,7 @@ def _watched_pools(sockets: Sockets, ca: str | None) -> dict[str, Any]:
             super().__init__(*args, **kwargs, ssl_context=tls.context(ca))
 
         def _new_conn(self) -> socket.socket:
-            connected = super()._new_conn()
-            sockets.add(connected)
-            return connected
+            return _connect(self, sockets)
 
     class HttpPool(urllib3.connectionpool.HTTPConnectionPool):
         ConnectionCls = HttpConnection

@@ -173,10 +173,12 @@ class Source:
 
     __slots__ = (
         "address",
+        "again_by",
         "begun",
         "changes_missed_total",
         "down_since",
         "groups",
+        "guessed",
         "heard",
         "kind",
         "last_error",
@@ -217,6 +219,8 @@ class Source:
         #: It answered a poll, or sent an event where it is not polled, since we started.
         self.heard = False
         self.down_since: float | None = None
+        #: By when it will have been asked again since that poll failed; None: not known. Not kept.
+        self.again_by: float | None = None
         #: Its keys are kept, and not shown.
         self.withheld = False
         self.last_error: str | None = None
@@ -231,6 +235,8 @@ class Source:
         self.subjects = 0
         #: How many subjects found no room under theirs; not kept.
         self.subjects_refused_total = 0
+        #: Its entries that are taken for starting until a poll tells since when it runs; not kept.
+        self.guessed: dict[Entry, None] = {}
 
     @property
     def polled(self) -> bool:
@@ -247,6 +253,13 @@ class Source:
         if self.withheld or self.down_since is None:
             return None
         return self.down_since + self.stale_after_seconds
+
+    @property
+    def asked_twice_after(self) -> float:
+        """Give how long after it was first down it will have been asked once more."""
+        if self.down_since is None or self.again_by is None:
+            return 0.0
+        return max(0.0, self.again_by - self.down_since)
 
     def entries(self) -> Iterator[Entry]:
         for group in self.groups.values():

@@ -10,7 +10,15 @@ import itertools
 from typing import TYPE_CHECKING
 
 from sr_exporter.held import Entry, Group, Reported, Source
-from sr_exporter.model import TOMBSTONE_SECONDS, TOMBSTONES, Change, ChangeKind, Kind, fold
+from sr_exporter.model import (
+    MAIN,
+    TOMBSTONE_SECONDS,
+    TOMBSTONES,
+    Change,
+    ChangeKind,
+    Kind,
+    fold,
+)
 from sr_exporter.outcome import SubjectTurn
 from sr_exporter.tally import Tally
 
@@ -20,6 +28,8 @@ if TYPE_CHECKING:
 
 #: For how long after a start "not ready" is part of starting.
 STARTING_SECONDS = 120.0
+#: What core/main says for a few milliseconds before it is gone (facts on OpenSIPS, section 4).
+SHUTTING_DOWN = -2
 #: How many deadlines are held before those that passed over are looked for.
 _DUE_ROOM = 1024
 
@@ -104,12 +114,36 @@ class Ledger:
             entry.changed_at = at
         if ready != was_ready:
             entry.ready_changed_at = at
-            entry.early = not ready and _starting(entry.group.source, at)
+            entry.early = not ready and (_starting(entry.group.source, at) or _ending(entry))
             self._index(entry)
         self._log_entry(
             out, ChangeKind.STATUS, entry, at, old_status, was_ready=was_ready, since=since
         )
         out.keep(entry)
+
+    def guess_early(self, entry: Entry) -> None:
+        """Take a key for one that is starting, until a poll knows (`settle_guesses`).
+
+        Of a source that only sends events nobody knows better, and pushers do not start.
+        """
+        source = entry.group.source
+        if entry.ready or entry.early or source.kind is Kind.PUSHED:
+            return
+        entry.early = True
+        if source.polled:
+            source.guessed[entry] = None
+
+    def settle_guesses(self, out: Outcome, source: Source, as_of: int) -> None:
+        """Say of what was taken for starting whether it is: since when the source runs is known.
+
+        `as_of` is the revision of which that is known.
+        """
+        for entry in [one for one in source.guessed if one.touched <= as_of]:
+            del source.guessed[entry]
+            if entry.early and not _starting(source, entry.ready_changed_at):
+                entry.early = False
+                out.keep(entry)
+                out.not_starting.append(entry)
 
     def _settle(self, entry: Entry, now: float) -> None:
         """Close the account of an entry's changes when it can be closed."""
@@ -146,6 +180,7 @@ class Ledger:
         del group.entries[fold(entry.identifier)]
         self.identifiers -= 1
         self.not_ready.pop(entry, None)
+        group.source.guessed.pop(entry, None)
         entry.expires_at = None
         for subject in list(entry.subjects):
             self.end_subject(out, Reported(entry, subject), at)
@@ -283,6 +318,13 @@ def _due_time(what: Entry | Source | Reported) -> float | None:
     if isinstance(what, Reported):
         return what.ends_at
     return what.withheld_from if isinstance(what, Source) else what.expires_at
+
+
+def _ending(entry: Entry) -> bool:
+    """Whether a server says that it shuts down; what is after that, its polls tell."""
+    key = entry.key.folded()
+    ends = (key.group, key.identifier, entry.status) == ("core", MAIN, SHUTTING_DOWN)
+    return entry.group.source.polled and ends
 
 
 def _starting(source: Source, at: float) -> bool:

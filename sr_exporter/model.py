@@ -217,6 +217,8 @@ class PollFailed:
     requested_at: float
     reason: PollFailure
     error: str
+    #: By when it will have been asked again; None: not known.
+    again_by: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

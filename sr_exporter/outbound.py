@@ -3,8 +3,8 @@
 `requests` bounds each read, not the whole: a peer that trickles a byte a second, in its
 headers even, holds a thread for ever. So the sockets are watched from outside: at the
 deadline they are shut down, and the blocked read ends. Environment proxies, .netrc and
-redirects are off, and an answer's body is read only where the caller wants it and up to a
-limit (rule 2). Over TLS the peer's certificate is always verified.
+redirects are off; an answer's body is read only where the caller wants it, and there is a limit
+to all that a peer says (rule 2). Over TLS the peer's certificate is always verified.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import requests
 import urllib3.exceptions
 
 from sr_exporter import tls
-from sr_exporter.connections import Sockets, new_session
+from sr_exporter.connections import Sockets, TooLongError, new_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,7 +100,7 @@ class Outbound:
             if not self._running.done():
                 raise OutboundError(Failure.TIMEOUT, "the request before is still under way")
         self._aborted = False
-        self._sockets.begin()
+        self._sockets.begin(post.limit_bytes)
         with self._lock:
             self._busy, self._abandoned = True, False
         loop = asyncio.get_running_loop()
@@ -185,6 +185,10 @@ class Outbound:
             if self._aborted or _is_timeout(error):
                 raise self._too_late(post) from None
             raise OutboundError(_failure(error), _reason(error)) from None
+        except TooLongError as error:
+            self._session.close()
+            self._sockets.release()
+            raise OutboundError(Failure.TOO_BIG, str(error)) from None
         except ValueError as error:
             raise OutboundError(Failure.BROKEN, _reason(error)) from None
         finally:

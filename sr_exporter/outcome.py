@@ -41,6 +41,7 @@ class Outcome:
         "doubtful",
         "entries",
         "named",
+        "not_starting",
         "removed",
         "sources",
         "sources_removed",
@@ -63,6 +64,8 @@ class Outcome:
         self.alive: list[str] = []
         #: Keys of polled sources of which the last word may not be the latest (rule 8).
         self.doubtful: list[Key] = []
+        #: Keys that are not ready and were taken for starting, which they are not.
+        self.not_starting: list[Entry] = []
         #: When keys were removed, by folded key; None where that no longer matters.
         self.tombstones: dict[Key, float | None] = {}
 

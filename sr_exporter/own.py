@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 READY, NOT_READY = 1, -1
 #: How often the store is looked at.
 STORE_SECONDS = 1.0
+#: How often it is said how much a notifier is owed that takes nothing.
+OWED_SECONDS = 30.0
 _UNHEARD = "not heard since the exporter started"
 
 
@@ -50,19 +52,23 @@ class OwnState:
     def configure(self, sources: Iterable[str], notifiers: Iterable[str]) -> None:
         """Speak of these parts from now on, and forget those that are gone."""
         self._names = _distinct(sources)
-        wanted = {("source", fold(name)) for name in self._names.values()}
-        wanted |= {("notifier", fold(name)) for name in notifiers}
-        own = self._state.sources.get(OWN_SOURCE)
-        for entry in list(own.entries()) if own else ():
-            group = fold(entry.group.name)
-            if group in ("source", "notifier") and (group, fold(entry.identifier)) not in wanted:
-                self._forget(group, entry.identifier)
+        self.forget("source", but=self._names.values())
+        self.forget("notifier", but=notifiers)
         for source in self._state.sources.values():
             if source.polled and not source.heard:
                 self._say_source(source.name, NOT_READY, source.last_error or _UNHEARD)
             else:
                 self._follow(source)
         self.say("core", MAIN, READY, "running")
+
+    def forget(self, group: str, *, but: Iterable[str]) -> None:
+        """Speak no more of parts of this group, but of these."""
+        wanted = {fold(name) for name in but}
+        own = self._state.sources.get(OWN_SOURCE)
+        for entry in list(own.entries()) if own else ():
+            if fold(entry.group.name) == group and fold(entry.identifier) not in wanted:
+                self._said.pop((group, fold(entry.identifier)), None)
+                self._observe(Forget(OWN_SOURCE, group, entry.identifier))
 
     def observe(self, outcome: Outcome) -> None:
         """Follow the polled sources."""
@@ -81,10 +87,6 @@ class OwnState:
             return
         self._said[group, fold(identifier)] = (status, details)
         self._observe(_statement(group, identifier, status, details))
-
-    def _forget(self, group: str, identifier: str) -> None:
-        self._said.pop((group, fold(identifier)), None)
-        self._observe(Forget(OWN_SOURCE, group, identifier))
 
     def _observe(self, observation: Observation) -> None:
         # Not at once: it may be an outcome that is spoken of, and its batch goes first.
@@ -114,13 +116,19 @@ class NotifierTeller:
     def __init__(self, metrics: OwnMetrics, own: OwnState) -> None:
         self._metrics = metrics
         self._own = own
+        self._backlogs: dict[str, Callable[[], int]] = {}
+        #: Why notifiers do not take what they are sent.
+        self._failing: dict[str, str] = {}
 
-    def joined(self, notifier: str, backlog: Callable[[], int]) -> None:
+    def joined(self, notifier: str, backlog: Callable[[], int], error: str | None = None) -> None:
         self._metrics.add_notifier(notifier, backlog)
-        self._own.say("notifier", notifier, READY, None)
+        self._backlogs[notifier] = backlog
+        self._own.say("notifier", notifier, READY if error is None else NOT_READY, error)
 
     def left(self, notifier: str) -> None:
         self._metrics.remove_notifier(notifier)
+        self._backlogs.pop(notifier, None)
+        self._failing.pop(notifier, None)
 
     def accepted(self, notifier: str) -> None:
         self._metrics.delivered(notifier, "accepted")
@@ -135,7 +143,25 @@ class NotifierTeller:
         self._metrics.delivered(notifier, "dead")
 
     def stands(self, notifier: str, error: str | None) -> None:
-        self._own.say("notifier", notifier, READY if error is None else NOT_READY, error)
+        if notifier not in self._backlogs:
+            return  # it left
+        if error is None:
+            self._failing.pop(notifier, None)
+            self._own.say("notifier", notifier, READY, None)
+        else:
+            self._failing[notifier] = error
+            self._say_owed(notifier)
+
+    async def watch_owed(self) -> None:
+        """Say how much is owed to those that take nothing, for ever."""
+        while True:
+            await asyncio.sleep(OWED_SECONDS)
+            for notifier in self._failing:
+                self._say_owed(notifier)
+
+    def _say_owed(self, notifier: str) -> None:
+        owed = self._backlogs[notifier]()
+        self._own.say("notifier", notifier, NOT_READY, f"{self._failing[notifier]} ({owed} owed)")
 
 
 def _distinct(sources: Iterable[str]) -> dict[str, str]:

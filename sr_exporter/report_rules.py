@@ -3,9 +3,10 @@
 Texts are strangers' (rule 10), so they are matched by RE2, whose time is linear in the text, and
 no further than `LONGEST_TEXT`: the time of an expression that is large is the text times its size.
 
-The built-in rules are made from recorded texts, and from the documentation of `clusterer`, whose
-nodes and tags changed in no recording. A text is a hint and no promise: other versions may word it
-otherwise, and then nothing is said.
+The built-in rules are made from recorded texts. In no recording is a gateway or destination that
+is `[active]` again (facts on OpenSIPS, section 3, have seen one), a flood, or a cluster's node or
+tag that changes: these are by the facts and the modules' documentation. A text is a hint and no
+promise: other versions may word it otherwise, and then nothing is said.
 """
 
 from __future__ import annotations

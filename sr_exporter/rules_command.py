@@ -160,7 +160,7 @@ def _about_source(
 def _told(decision: Decision, read: config.Config) -> Iterator[str]:
     for place, why in enumerate(decision.passed):
         reason = why if why.startswith("is ") else f"its {why} does not fit"
-        yield f"passed: alerts.rules[{place}], {reason}"
+        yield f"skipped: alerts.rules[{place}], {reason}"
     said = None if decision.place is None else read.rules[decision.place]
     built_in = f"built in for {decision.built_in}" if decision.built_in else "built in for the rest"
     rule, base = decision.rule, decision.base

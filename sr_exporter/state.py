@@ -180,8 +180,12 @@ class State(Asked):
         cut = _cuts(source, old_status, status)
         missed = entry.status not in (old_status, status) and not cut
         source.changes_missed_total += missed
+        # It was not ready before already, and nobody said so: most likely it has just started.
+        unheard = missed and entry.ready and not is_ready(old_status) and not is_ready(status)
         if not source.polled:
             self.set(out, entry, status, is_ready(status), said.details, at)
+            if unheard:
+                self.guess_early(entry)
             return
         self._settle(entry, now)
         tally = self._tally(entry)
@@ -191,6 +195,8 @@ class State(Asked):
             out.doubtful.append(entry.key)
         tally.event(way, old_status, status, now, comparable=not cut)
         self.set(out, entry, status, is_ready(status), said.details, at, counts=False)
+        if unheard:
+            self.guess_early(entry)
         entry.changes_total = tally.total
 
     def _buried(self, key: Key, said_at: float | None, now: float) -> bool:
@@ -209,6 +215,8 @@ class State(Asked):
         status = held_status(1 if said.status is None else said.status)
         item = ListedStatus(said.group, said.identifier, status, is_ready(status), said.details)
         entry = self.appear(out, item, source, at)
+        if said.old_status is not None and not is_ready(held_status(said.old_status)):
+            self.guess_early(entry)
         if source.polled:
             old_status = held_status(said.old_status or status)
             entry.tally = Tally.of_first(said.way or Way.HTTP, old_status, status, now)

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from sr_exporter.simulator.judge import Violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from xdist.remote import Producer
+
+ACCEPTANCE = "tests/acceptance/"
 
 # A loaded machine is slow; the limit per test is pytest's. `deep` is for runs by hand.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,18 +65,43 @@ def _harmless(request: pytest.FixtureRequest, _judged: _Judged) -> Iterator[None
         assert found == [], "a server was sent what no OpenSIPS should be"
 
 
-_FIGURES = pytest.StashKey[list[str]]()
-
-
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Have a line of measured figures printed at the end of the run."""
-    return request.config.stash.setdefault(_FIGURES, []).append
+
+    def note(line: str) -> None:
+        # A report's properties come from whichever process the test ran in.
+        request.node.user_properties.append(("figure", line))
+
+    return note
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    figures = terminalreporter.config.stash.get(_FIGURES, [])
+    figures = [
+        line
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, line in report.user_properties
+        if name == "figure"
+    ]
     if figures:
         terminalreporter.section("figures")
         for line in figures:
             terminalreporter.line(line)
+
+
+class _ByFile(LoadScopeScheduling):
+    """Keeps a file's tests in one process, and what measures in one with its like.
+
+    A long run under load next to another would measure that one.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return ACCEPTANCE if file.startswith(ACCEPTANCE) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:
+    """Share tests out by file, though there be several processes."""
+    return _ByFile(config, log)

@@ -101,14 +101,16 @@ def says(*parts: bytes) -> Callable[[Peer, socket.socket], None]:
     return script
 
 
-def trickles(start: bytes, drop: bytes) -> Callable[[Peer, socket.socket], None]:
-    """Answer with a start, then with a drop again and again."""
+def trickles(
+    start: bytes, drop: bytes, *, every: float = 0.02
+) -> Callable[[Peer, socket.socket], None]:
+    """Answer with a start, then with a drop again and again, so many seconds apart."""
 
     def script(peer: Peer, connection: socket.socket) -> None:
         peer.read_request(connection)
         try:
             connection.sendall(start)
-            while not peer.over.wait(0.02):
+            while not peer.over.wait(every):
                 connection.sendall(drop)
         except ConnectionError:
             peer.hung_up.set()

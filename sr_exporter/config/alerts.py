@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sr_exporter.config.keys import SCHEMA, SPANS
 from sr_exporter.config.reading import Naming
 from sr_exporter.config.templates import Template, template
-from sr_exporter.config.values import AlertRule
+from sr_exporter.config.values import WATCHDOG_SECONDS, AlertRule
 from sr_exporter.model import fold
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ def read_rules(alerts: Section | None) -> tuple[AlertRule, ...]:
 def read_watchdog(alerts: Section | None) -> bool:
     place = alerts.get("watchdog") if alerts else None
     return place.flag() if place else False
+
+
+def read_watchdog_interval(alerts: Section | None) -> float:
+    place = alerts.get("watchdog_interval") if alerts else None
+    return place.duration(*SPANS["watchdog_interval"]) if place else WATCHDOG_SECONDS
 
 
 def _rule(place: Place, decided: dict[tuple[str, ...], str]) -> AlertRule:

@@ -14,11 +14,6 @@ class Schema:
     """Which keys there are: by the place of their mapping, lists written `[]`."""
 
     keys: Mapping[str, tuple[str, ...]]
-    #: Full names of what is designed but must still be refused.
-    not_built: frozenset[str]
-
-    def full_name(self, shape: str, key: str) -> str:
-        return f"{shape}.{key}" if shape else key
 
 
 _ACCESS: Final = ("basic_auth", "authorization", "tls")
@@ -26,13 +21,6 @@ _BASIC_AUTH: Final = ("username", "password_file")
 _AUTHORIZATION: Final = ("type", "credentials_file")
 _TLS: Final = ("ca_file",)
 _PACE: Final = ("poll_interval", "timeout", "stale_after", "max_share")
-
-#: Designed, and refused by name until it is built.
-NOT_BUILT: Final = frozenset(
-    {
-        "notifiers[].webhook.group_wait",
-    }
-)
 
 SCHEMA: Final = Schema(
     keys={
@@ -50,7 +38,7 @@ SCHEMA: Final = Schema(
         "events.datagram": ("listen", "unix"),
         "push": ("tokens",),
         "push.tokens[]": ("token_file", "sources", "groups"),
-        "alerts": ("rules", "report_rules", "subject_ttl", "watchdog"),
+        "alerts": ("rules", "report_rules", "subject_ttl", "watchdog", "watchdog_interval"),
         "alerts.rules[]": (
             *("source", "group", "identifier"),
             *("severity", "for", "keep_firing_for", "labels", "annotations", "silence"),
@@ -65,16 +53,15 @@ SCHEMA: Final = Schema(
         "notifiers[].alertmanager.authorization": _AUTHORIZATION,
         "notifiers[].alertmanager.tls": _TLS,
         "notifiers[].webhook": (
-            *("url", "url_file", "send", "timeout", "max_age", "secret_file"),
+            *("url", "url_file", "send", "timeout", "max_age", "group_wait", "secret_file"),
             *_ACCESS,
         ),
         "notifiers[].webhook.basic_auth": _BASIC_AUTH,
         "notifiers[].webhook.authorization": _AUTHORIZATION,
         "notifiers[].webhook.tls": _TLS,
         "storage": ("retention",),
-        "limits": ("identifiers", "subjects", "body_bytes"),
+        "limits": ("identifiers", "subjects", "notifications", "body_bytes"),
     },
-    not_built=NOT_BUILT,
 )
 
 _MINUTE: Final = 60.0
@@ -88,6 +75,8 @@ SPANS: Final = {
     "for": (0.0, 7 * _DAY),
     "keep_firing_for": (0.0, 7 * _DAY),
     "subject_ttl": (_MINUTE, 365 * _DAY),
+    "watchdog_interval": (10.0, _DAY),
+    "group_wait": (0.0, 60 * _MINUTE),
     "max_age": (_MINUTE, 365 * _DAY),
     "retention": (60 * _MINUTE, 3650 * _DAY),
 }
@@ -96,5 +85,6 @@ NUMBERS: Final = {
     "max_share": (0.001, 1.0),
     "identifiers": (1, 10_000_000),
     "subjects": (0, 100_000),
+    "notifications": (100, 10_000_000),
     "body_bytes": (1024, 2**30),
 }

@@ -72,6 +72,7 @@ def _webhook(name: str, section: Section, files: Files) -> Webhook:
         max_age_seconds=_span(section, "max_age", defaults.max_age_seconds),
         secret=Secret(files.secret(secret)) if secret else None,
         access=_access(section, "notifiers[].webhook", [url], files),
+        group_wait_seconds=_span(section, "group_wait", defaults.group_wait_seconds),
     )
 
 

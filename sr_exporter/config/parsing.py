@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from sr_exporter.config.alerts import read_rules, read_watchdog
+from sr_exporter.config.alerts import read_rules, read_watchdog, read_watchdog_interval
 from sr_exporter.config.events import (
     Subscriber,
     check_subscribers,
@@ -128,6 +128,7 @@ class _Reader:
             tokens=self.push_tokens(top),
             rules=read_rules(alerts),
             watchdog=read_watchdog(alerts),
+            watchdog_interval_seconds=read_watchdog_interval(alerts),
             reports=read_reports(alerts),
             notifiers=read_notifiers(top, self.files),
             storage=self.storage(top),
@@ -225,5 +226,6 @@ class _Reader:
         return Limits(
             identifiers=_whole(section, "identifiers", defaults.identifiers),
             subjects=_whole(section, "subjects", defaults.subjects),
+            notifications=_whole(section, "notifications", defaults.notifications),
             body_bytes=_whole(section, "body_bytes", defaults.body_bytes),
         )

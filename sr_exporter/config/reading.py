@@ -200,9 +200,7 @@ class Place:
         known = schema.keys[shape]
         for key, place in self._entries(_KEYS):
             entries[key] = place
-            if schema.full_name(shape, key) in schema.not_built:
-                place.fault("is not built yet")
-            elif key not in known:
+            if key not in known:
                 close = difflib.get_close_matches(key, known, n=1)
                 place.fault(f"unknown key (did you mean {close[0]}?)" if close else "unknown key")
         return Section(self, entries)

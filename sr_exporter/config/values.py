@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from sr_exporter.redact import Secret, SecretUrl
     from sr_exporter.report_rules import ReportRule
 
+#: How often webhooks are told of the watchdog, unless it is said.
+WATCHDOG_SECONDS = 300.0
+
 
 @dataclass(frozen=True, slots=True)
 class BasicAuth:
@@ -143,6 +146,8 @@ class Webhook:
     #: What deliveries are signed with; None: they are not.
     secret: Secret | None = None
     access: Access = Access()
+    #: How long what is due waits for more of its source, to be one notification; 0: at once.
+    group_wait_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +193,8 @@ class Limits:
     body_bytes: int = 32 * 1024 * 1024
     #: Of one source.
     subjects: int = 1_000
+    #: Owed to one notifier.
+    notifications: int = 250_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +205,8 @@ class Config:
     rules: tuple[AlertRule, ...] = ()
     #: Whether an alert fires always, to show that alerts get through.
     watchdog: bool = False
+    #: How often webhooks are told of it.
+    watchdog_interval_seconds: float = WATCHDOG_SECONDS
     reports: Reports = field(default_factory=Reports)
     notifiers: tuple[Alertmanager | Webhook, ...] = ()
     storage: Storage = field(default_factory=Storage)

@@ -2,7 +2,8 @@
 
 As Prometheus does it (facts on Alertmanager, section 1): what changed goes out at once, what
 fires goes out again every minute with an end four minutes ahead, what was resolved for
-fifteen minutes. A failed batch is not queued: the level as it is then is sent again.
+fifteen minutes. A failed batch is not queued: the level as it is then is sent again. That it
+takes nothing itself is told to the other notifiers, and left out here.
 """
 
 from __future__ import annotations
@@ -34,7 +35,13 @@ log = structlog.get_logger(__name__)
 
 RESEND_SECONDS = 60.0
 BATCH_ALERTS = 256
-_LIMIT_BYTES = 65536
+#: How often batches are sent in halves at one turn: some nine times for each alert to find.
+MOST_SPLITS = 50
+#: What is answered to a batch of which nothing is stored: it is too big for a proxy, or an alert
+#: does not fit Alertmanager's own description. Of 400 the valid ones are stored.
+_REFUSED_WHOLE = (413, 422)
+#: What an answer's body says is of no use to us: it is not read.
+_LIMIT_BYTES = 0
 _LONGEST_BACKOFF_SECONDS = 30.0
 
 
@@ -50,6 +57,7 @@ class Instance:
         *,
         clock: Callable[[], float],
         on_turn: Callable[[], None],
+        doubted: bool = False,
     ) -> None:
         self.url = url
         self._notifier = notifier = config.name
@@ -61,9 +69,14 @@ class Instance:
         self._config = config
         self._clock = clock
         self._told = 0
+        self._splits = 0
+        #: Why some alerts were refused at this turn.
+        self._refusal: str | None = None
         self._attempts = 0
         #: Why it takes no alerts; None while it does.
         self.error: str | None = None
+        #: It took none when we stopped, and was not asked since.
+        self.doubted = doubted
         self._on_turn = on_turn
         self.changed = asyncio.Event()
         #: Set when all of it is to be sent again, without waiting any longer.
@@ -72,7 +85,7 @@ class Instance:
 
     @property
     def backlog(self) -> int:
-        return len(self._book.changed_after(self._told))
+        return len(self._to_tell(self._book.changed_after(self._told)))
 
     def configure(self, config: Alertmanager) -> None:
         """Send as it says from the next request on; at once, where that may mend an error."""
@@ -99,7 +112,7 @@ class Instance:
     async def part(self) -> None:
         """Resolve, once, whatever fires: this instance hears no more of it from us."""
         now = self._clock()
-        levels = self._book.levels()
+        levels = self._to_tell(self._book.levels())
         for first in range(0, len(levels), BATCH_ALERTS):
             ended = [_ended(level.record, now) for level in levels[first : first + BATCH_ALERTS]]
             status, _, error = await self._post(ended)
@@ -130,14 +143,35 @@ class Instance:
     async def send(self, *, whole: bool) -> float | None:
         """Send everything, or what changed. Gives how long to wait before the next try."""
         version = self._book.version
-        levels = self._book.levels() if whole else self._book.changed_after(self._told)
-        for first in range(0, len(levels), BATCH_ALERTS):
-            batch = levels[first : first + BATCH_ALERTS]
-            status, headers, error = await self._post([level.record for level in batch])
-            wait = self._judge(batch, status, headers, error)
+        levels = self._to_tell(
+            self._book.levels() if whole else self._book.changed_after(self._told)
+        )
+        self._splits, self._refusal = MOST_SPLITS, None
+        # With nothing to send, nothing else would show that it takes alerts again.
+        ask = whole and (self.doubted or self.error is not None)
+        for first in range(0, max(len(levels), int(ask)), BATCH_ALERTS):
+            wait = await self._send_batch(levels[first : first + BATCH_ALERTS])
             if wait is not None:
                 return wait
+        if levels or ask:
+            self._tell(self._refusal)
         self._told = version
+        return None
+
+    def _to_tell(self, levels: list[Level]) -> list[Level]:
+        return [level for level in levels if not alerts.is_about(level.record, self._notifier)]
+
+    async def _send_batch(self, batch: Sequence[Level]) -> float | None:
+        """Send a batch; one that is refused whole in halves, so that one alert mutes no others."""
+        status, headers, error = await self._post([level.record for level in batch])
+        if status not in _REFUSED_WHOLE or len(batch) < 2 or not self._splits:
+            return self._judge(batch, status, headers, error)
+        self._splits -= 1
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            wait = await self._send_batch(half)
+            if wait is not None:
+                return wait
         return None
 
     def _judge(
@@ -163,10 +197,9 @@ class Instance:
             case retry.Dead(reason=reason):
                 # What was valid in the batch is stored all the same; the rest is not made
                 # valid by sending it again at once. The resend will.
-                self._tell(reason)
+                self._refusal = reason
                 self._observer.dead(self._notifier)
             case retry.Settled():
-                self._tell(None)
                 self._observer.accepted(self._notifier)
                 for level in batch:
                     if level.version > self._told:
@@ -186,7 +219,7 @@ class Instance:
             ca=credentials.trusted(self._config.access),
         )
         try:
-            answer = await self._outbound.post(post, wants_body=lambda status: status == 400)
+            answer = await self._outbound.post(post, wants_body=lambda _: False)
         except OutboundError as error:
             return None, {}, str(error)
         except Exception as error:
@@ -196,7 +229,7 @@ class Instance:
         return answer.status, answer.headers, ""
 
     def _tell(self, error: str | None) -> None:
-        if error == self.error:
+        if error == self.error and not self.doubted:
             return
         instance = redact_url(self.url)
         if error is None:
@@ -208,7 +241,7 @@ class Instance:
                 instance=instance,
                 error=error,
             )
-        self.error = error
+        self.error, self.doubted = error, False
         self._on_turn()
 
 
@@ -222,29 +255,31 @@ class AlertmanagerSender:
         observer: NotifierObserver,
         *,
         clock: Callable[[], float],
+        doubted: bool = False,
     ) -> None:
         self.name = config.name
         self._book = book
         self._observer = observer
         self._clock = clock
         self._instances: list[Instance] = []
-        self.configure(config)
+        self.configure(config, doubted=doubted)
 
     @property
     def backlog(self) -> int:
         """How many changes the instance that is furthest behind was not told yet."""
         return max((instance.backlog for instance in self._instances), default=0)
 
-    def configure(self, config: Alertmanager) -> list[Instance]:
+    def configure(self, config: Alertmanager, *, doubted: bool = False) -> list[Instance]:
         """Have these instances, and no others. Gives those that left: they are to be told so.
 
-        Who stays goes on where it was. Who is new does not send before `start`.
+        Who stays goes on where it was. Who is new does not send before `start`; it is `doubted`
+        where the notifier took nothing when we stopped.
         """
         held = {instance.url: instance for instance in self._instances}
         self._instances = []
         for url in config.urls:
             if (instance := held.pop(url, None)) is None:
-                instance = self._new(config, url)
+                instance = self._new(config, url, doubted=doubted)
             else:
                 instance.configure(config)
             self._instances.append(instance)
@@ -252,9 +287,15 @@ class AlertmanagerSender:
             self._tell()
         return list(held.values())
 
-    def _new(self, config: Alertmanager, url: str) -> Instance:
+    def _new(self, config: Alertmanager, url: str, *, doubted: bool) -> Instance:
         return Instance(
-            config, url, self._book, self._observer, clock=self._clock, on_turn=self._tell
+            config,
+            url,
+            self._book,
+            self._observer,
+            clock=self._clock,
+            on_turn=self._tell,
+            doubted=doubted,
         )
 
     def leave(self) -> list[Instance]:
@@ -283,6 +324,8 @@ class AlertmanagerSender:
     def _tell(self) -> None:
         """Say how the notifier stands: as the worst of its instances."""
         errors = [instance.error for instance in self._instances if instance.error is not None]
+        if not errors and any(instance.doubted for instance in self._instances):
+            return
         said = f"{len(errors)} of {len(self._instances)}: {errors[0]}" if errors else None
         self._observer.stands(self.name, said)
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from sr_exporter.model import Key
+from sr_exporter.model import OWN_SOURCE, Key, fold
 from sr_exporter.words import meaning
 
 if TYPE_CHECKING:
@@ -24,11 +24,16 @@ if TYPE_CHECKING:
 NOT_READY = "OpenSIPSNotReady"
 SOURCE_DOWN = "OpenSIPSSourceDown"
 REPORTED = "OpenSIPSReportedNotReady"
+NOTIFIER_FAILING = "SRExporterNotifierFailing"
 WATCHDOG = "SRExporterWatchdog"
 
 #: How Go prints no time: the end of an alert that still fires.
 ZERO_TIME = "0001-01-01T00:00:00Z"
 _NEWEST_REPORTS = 3
+_NOTIFIER = "notifier"
+#: How much of a text is told, in characters. Receivers refuse what is too big, and for good: one
+#: log line of a megabyte must not cost the page that it is part of.
+LONGEST_TOLD = 4096
 _ENDED = "(This alert is ended by a change of the exporter's configuration, not by a recovery.)"
 _FNV_OFFSET, _FNV_PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, 2**64 - 1
 
@@ -71,6 +76,7 @@ class Links:
 def of_key(entry: Entry, rule: Rule, links: Links) -> Alert:
     """Make the alert of a key as it is now."""
     key = entry.key
+    details = None if entry.details is None else _cut(entry.details)
     labels = _key_labels(key, rule)
     return Alert(
         labels=labels,
@@ -81,7 +87,7 @@ def of_key(entry: Entry, rule: Rule, links: Links) -> Alert:
             status=entry.status,
             word=meaning(key.group, key.identifier, entry.status),
             ready=entry.ready,
-            details=entry.details,
+            details=details,
         ),
         starts_at=entry.ready_changed_at,
         generator_url=links.key(key),
@@ -95,8 +101,11 @@ def of_removed_key(change: Change, rule: Rule, links: Links) -> Alert:
     said = {
         "summary": f"{_place(key)} is gone",
         "description": "The identifier is no longer listed, or was deleted.",
-        "runbook_url": links.runbook(NOT_READY),
+        "runbook_url": links.runbook(labels["alertname"]),
     }
+    if is_notifier(key):
+        said["summary"] = f"Notifier {key.identifier} is told nothing any more"
+        said["description"] = "It is no longer configured."
     return Alert(
         labels=labels,
         annotations=_annotated(said, rule, labels, word="gone"),
@@ -150,11 +159,12 @@ def of_subject(
         "runbook_url": links.runbook(REPORTED),
     }
     if record:
+        log = _cut(record.log)
         said["description"] = (
-            f'A report says: "{record.log.strip()}".{_not_heard(entry.group.source)}'
+            f'A report says: "{log.strip()}".{_not_heard(entry.group.source)}'
             " A text is a hint: see whether it is so."
         )
-        said["reports"] = record.log
+        said["reports"] = log
     else:
         said["description"] = "A report says that it is ready, or what was reported is outdated."
     return Alert(
@@ -186,13 +196,35 @@ def of_watchdog(links: Links, since: float) -> Alert:
         labels={"alertname": WATCHDOG, "severity": "none", "exporter": links.external_url},
         annotations={
             "summary": "sr-exporter runs, and its alerts get through",
-            "description": "This alert always fires. When it is gone, sr-exporter has stopped, or"
-            " does not reach this Alertmanager.",
+            "description": "This alert always fires. When it is heard no more, sr-exporter has"
+            " stopped, or its alerts do not get through.",
             "runbook_url": links.runbook(WATCHDOG),
         },
         starts_at=since,
         generator_url=links.external_url,
     )
+
+
+def is_notifier(key: Key) -> bool:
+    """Whether a key is how one of our notifiers stands: its alert is another than any key's."""
+    return key.source == OWN_SOURCE and fold(key.group) == _NOTIFIER
+
+
+def key_of_notifier(name: str) -> Key:
+    """Give the key that says how a notifier stands."""
+    return Key(OWN_SOURCE, _NOTIFIER, name)
+
+
+def who_of_notifier(name: str) -> Who:
+    """Give whom the alert of a notifier is about: it is told to all the others."""
+    return tuple(key_of_notifier(name).folded())
+
+
+def is_about(record: AlertRecord, notifier: str) -> bool:
+    """Whether an alert tells of a notifier that it takes nothing, and so is not told to it."""
+    if record.labels["alertname"] != NOTIFIER_FAILING:
+        return False
+    return who_of(record) == who_of_notifier(notifier)
 
 
 def who_of(record: AlertRecord) -> Who:
@@ -229,7 +261,7 @@ def rfc3339(seconds: float) -> str:
 def _key_labels(key: Key, rule: Rule) -> dict[str, str]:
     return {
         **rule.labels,
-        "alertname": NOT_READY,
+        "alertname": NOTIFIER_FAILING if is_notifier(key) else NOT_READY,
         "source": key.source,
         "group": key.group,
         "identifier": key.identifier,
@@ -272,13 +304,15 @@ def _annotated(
 
 def _annotations(entry: Entry, links: Links) -> dict[str, str]:
     key = entry.key
+    if is_notifier(key):
+        return _of_notifier(entry, links)
     word = meaning(key.group, key.identifier, entry.status)
     state = "ready" if entry.ready else "not ready"
     description = f"Status {entry.status}"
     if word != state:
         description += f" ({word})"
     if entry.details:
-        description += f": {entry.details}"
+        description += f": {_cut(entry.details)}"
     if lost := _not_heard(entry.group.source):
         description = f"{description.removesuffix('.')}.{lost}"
     said = {
@@ -288,11 +322,38 @@ def _annotations(entry: Entry, links: Links) -> dict[str, str]:
         "runbook_url": links.runbook(NOT_READY),
     }
     if entry.details is not None:
-        said["details"] = entry.details
+        said["details"] = _cut(entry.details)
     if entry.reports:
         newest = entry.reports[-_NEWEST_REPORTS:]
-        said["reports"] = "\n".join(report.log for report in newest)
+        said["reports"] = "\n".join(_cut(report.log) for report in newest)
     return said
+
+
+def _of_notifier(entry: Entry, links: Links) -> dict[str, str]:
+    """Tell who is paged of a notifier what they need before anything else."""
+    name = entry.identifier
+    if entry.ready:
+        summary = f"Notifier {name} takes what it is sent again"
+        description = "What it was owed and did not refuse for good is delivered."
+    else:
+        since = datetime.fromtimestamp(entry.ready_changed_at, UTC)
+        summary = f"Notifier {name} does not take what it is sent"
+        description = (
+            f"Since {since:%Y-%m-%d %H:%M:%S} UTC: {entry.details or 'it is not known why'}."
+            f" Who is told by {name} may hear of no alert now. See that its receiver runs, that the"
+            f" exporter reaches it, and what it is owed: sr-exporter notifications list."
+        )
+    said = {
+        "summary": summary,
+        "description": description,
+        "status": str(entry.status),
+        "runbook_url": links.runbook(NOTIFIER_FAILING),
+    }
+    return said if entry.details is None else said | {"details": entry.details}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TOLD else text[: LONGEST_TOLD - 1] + "…"
 
 
 def _not_heard(source: Source) -> str:

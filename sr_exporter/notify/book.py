@@ -181,7 +181,8 @@ class AlertBook:
         """Give the alert that should fire for somebody now, if any; note when it will."""
         found = self._find(who)
         if isinstance(found, Source) and found.down_since is not None:
-            rule, began = self._rules.for_source(found.name), found.down_since
+            rule = self._rules.for_source(found.name, found.asked_twice_after)
+            began = found.down_since
             self._up_again.pop(found.name, None)
         elif isinstance(found, Entry) and not found.ready:
             rule, began = self._rules.for_key(found.key, early=found.early), found.ready_changed_at

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sr_exporter.held import Entry, Reported
-from sr_exporter.model import ChangeKind
+from sr_exporter.model import ChangeKind, Key
 from sr_exporter.notify import alerts, payload
+from sr_exporter.store.contract import Gist
 
 if TYPE_CHECKING:
     from sr_exporter.held import Source
     from sr_exporter.model import Change
     from sr_exporter.notify.alerts import Alert, Links, Who
     from sr_exporter.notify.rules import Rule, Rules
-    from sr_exporter.outcome import SubjectTurn
+    from sr_exporter.outcome import Outcome, SubjectTurn
     from sr_exporter.store.contract import Owed
 
-#: In Alertmanager's words, why there is a notification.
-FIRST, OVER = "first notification", "all alerts resolved"
+FIRST, OVER = payload.FIRST, payload.OVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,10 @@ class Edge:
     def subject(self) -> str:
         return subject_of(*self.who)
 
+    @property
+    def gist(self) -> Gist:
+        return Gist(self.alert.labels, self.resolved_at is None)
+
     def due_at(self, now: float) -> float:
         if self.resolved_at is not None:
             return now + self.keep_seconds
@@ -81,7 +85,57 @@ def rule_of(found: Entry | Reported | Source, rules: Rules) -> Rule:
         return rules.for_key(found.key, early=found.early)
     if isinstance(found, Reported):
         return rules.for_key(found.entry.key, early=False)
-    return rules.for_source(found.name)
+    return rules.for_source(found.name, found.asked_twice_after)
+
+
+def of_change(change: Change, outcome: Outcome, rules: Rules, links: Links) -> Edge | None:
+    """Say what a change means to notifiers; None when they are not told of it."""
+    if change.group is None or change.identifier is None:
+        return _of_source(change, outcome, rules, links)
+    if not is_event(change):
+        return None
+    key = Key(change.source, change.group, change.identifier)
+    entry = outcome.entries.get(key)
+    rule = rules.for_key(key, early=entry is not None and entry.early)
+    if entry is None:
+        alert = alerts.of_removed_key(change, rule, links)
+    else:
+        alert = alerts.of_key(entry, rule, links)
+    since = change.at if change.not_ready_since is None else change.not_ready_since
+    ended = change.kind is ChangeKind.REMOVED or change.ready
+    return Edge(
+        who=tuple(key.folded()),
+        alert=replace(alert, starts_at=since),
+        resolved_at=change.at if ended else None,
+        for_seconds=rule.for_seconds,
+        turns=change.ready != change.was_ready,
+        reason=reason_of(change),
+        silent=rule.silent,
+        keep_seconds=0.0 if change.kind is ChangeKind.REMOVED else rule.keep_firing_seconds,
+    )
+
+
+def _of_source(change: Change, outcome: Outcome, rules: Rules, links: Links) -> Edge:
+    source = outcome.sources.get(change.source)
+    rule = rules.for_source(change.source, source.asked_twice_after if source else 0.0)
+    alert = alerts.of_source(
+        change.source,
+        rule,
+        links,
+        since=change.at if change.not_ready_since is None else change.not_ready_since,
+        error=change.details,
+        address=source.address if source else "",
+    )
+    return Edge(
+        who=(change.source,),
+        alert=alert,
+        resolved_at=None if change.kind is ChangeKind.SOURCE_DOWN else change.at,
+        for_seconds=rule.for_seconds,
+        turns=True,
+        reason=reason_of(change),
+        silent=rule.silent,
+        keep_seconds=rule.keep_firing_seconds if source is not None and source.polled else 0.0,
+    )
 
 
 def of_turn(turn: SubjectTurn, rules: Rules, links: Links) -> Edge:
@@ -111,12 +165,21 @@ def is_event(change: Change) -> bool:
     return change.kind is ChangeKind.STATUS
 
 
+def reworded(change: Change, outcome: Outcome) -> Entry | None:
+    """Give the key that is not ready as before, and for other reasons; None: it is no such."""
+    if change.kind is not ChangeKind.DETAILS:
+        return None
+    key = Key(change.source, change.group or "", change.identifier or "")
+    entry = outcome.entries.get(key)
+    return None if entry is None or entry.ready else entry
+
+
 def reason_of(change: Change) -> str:
     """Say in Alertmanager's words why there is a notification."""
     if change.ready or change.kind in (ChangeKind.REMOVED, ChangeKind.SOURCE_UP):
         return OVER
     if change.kind is ChangeKind.STATUS and change.was_ready is False:
-        return "new alerts added"
+        return payload.MORE
     return FIRST
 
 
@@ -127,7 +190,7 @@ def subject_of(*names: str) -> str:
 
 def kept_until(end: Owed, rules: Rules) -> float:
     """Give when an end that is held back is due by these rules."""
-    labels = payload.labels(end.body)
+    labels = payload.gist(end).labels
     if "group" in labels:
         rule = rules.for_key(alerts.key_of(labels), early=False)
     else:

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 class NotifierObserver(Protocol):
     """Counts deliveries, and hears how a notifier stands."""
 
-    def joined(self, notifier: str, backlog: Callable[[], int]) -> None:
-        """A notifier is told from now on; `backlog` says how much it is owed."""
+    def joined(self, notifier: str, backlog: Callable[[], int], error: str | None = None) -> None:
+        """A notifier is told from now on; `backlog` says how much it is owed.
+
+        `error` is why it did not take what it was last sent, as far as is known.
+        """
 
     def left(self, notifier: str) -> None:
         """A notifier is told nothing any more."""

@@ -48,6 +48,14 @@ class Asked:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    #: With their bodies.
+    rows: list[Owed]
+    #: After which one the next page begins; None: there is none.
+    next: Age | None
+
+
 class Letters:
     """Shows notifications, and has dead ones tried again."""
 
@@ -65,16 +73,34 @@ class Letters:
         self._links = links
         self._clock = clock
 
-    async def find(self, asked: Asked) -> list[Owed]:
+    async def find(self, asked: Asked) -> Page:
         """Give notifications of one standing, oldest first.
 
         Raises:
             NotKept: the store cannot be read.
         """
+        # One more than is shown tells whether there is a next page.
+        more = replace(asked, limit=asked.limit + 1)
         if asked.standing is Standing.DEAD:
-            return await self._store.dead_letters(
-                notifier=asked.notifier, after=asked.after, limit=asked.limit
+            found = await self._store.dead_letters(
+                notifier=more.notifier, after=more.after, limit=more.limit
             )
+        else:
+            found = await self._owed(more)
+        shown = found[: asked.limit]
+        left = [owed.id for owed in shown if owed.body is None]
+        bodies = await self._store.bodies(left) if left else {}
+        return Page(
+            # What is not there any more was delivered meanwhile.
+            [
+                owed if owed.body is not None else replace(owed, body=bodies[owed.id])
+                for owed in shown
+                if owed.body is not None or owed.id in bodies
+            ],
+            shown[-1].age if len(found) > len(shown) else None,
+        )
+
+    async def _owed(self, asked: Asked) -> list[Owed]:
         names = self._outbox.queues if asked.notifier is None else (asked.notifier,)
         queues = [self._outbox.queues[name] for name in names if name in self._outbox.queues]
         rows = [owed for queue in queues for owed in queue.rows()]
@@ -119,12 +145,12 @@ class Letters:
     def _last_words(self, old: Owed, now: float) -> list[Owed]:
         """Give what must follow an old notification for its receiver to know what is so."""
         told = self._book.told(tuple(msgspec.json.decode(old.subject)))
-        believed = payload.believed(old.body)
+        believed = payload.believed(old)
         if believed == (told and told.labels):
             return []
         words: list[Owed] = []
         if believed is not None:
-            words.append(self._word(old, payload.alert(old.body), now, resolved_at=now))
+            words.append(self._word(old, payload.alert(old.whole), now, resolved_at=now))
         if told is not None:
             alert = Alert(told.labels, told.annotations, told.starts_at, told.generator_url)
             words.append(self._word(old, alert, now, resolved_at=None))
@@ -136,9 +162,9 @@ class Letters:
             receiver=old.notifier,
             external_url=self._links.external_url,
             resolved_at=resolved_at,
-            reason="first notification" if resolved_at is None else "all alerts resolved",
+            reason=payload.FIRST if resolved_at is None else payload.OVER,
         )
-        return replace(old, id=str(uuid.uuid4()), created_at=now, body=body)
+        return replace(old, id=str(uuid.uuid4()), created_at=now, body=body, gist=None)
 
 
 def _first(rows: list[Owed], asked: Asked) -> list[Owed]:

@@ -11,9 +11,11 @@ import structlog
 
 from sr_exporter.config import Alertmanager, Webhook
 from sr_exporter.errors import NotKept
+from sr_exporter.notify import alerts
 from sr_exporter.notify.alertmanager import AlertmanagerSender
 from sr_exporter.notify.levels import Levels
 from sr_exporter.notify.outbox import EdgeNotifier
+from sr_exporter.notify.watchdog import Watchdog
 from sr_exporter.notify.webhook import WebhookSender
 from sr_exporter.store.contract import Batch, Standing
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from sr_exporter.held import Entry, Reported, Source
     from sr_exporter.notify.alertmanager import Instance
+    from sr_exporter.notify.alerts import Links
     from sr_exporter.notify.book import AlertBook
     from sr_exporter.notify.figures import NotifierObserver
     from sr_exporter.notify.outbox import Outbox
@@ -39,6 +42,7 @@ Sender = AlertmanagerSender | WebhookSender
 #: How long the last words to notifiers may take: at a stop, and to those that leave.
 LAST_WORDS_SECONDS = 5.0
 _GONE = "the notifier is no longer configured"
+_UNKNOWN = "it is not known why"
 
 
 class Notifiers:
@@ -50,6 +54,7 @@ class Notifiers:
         store: Store,
         book: AlertBook,
         outbox: Outbox,
+        links: Links,
         observer: NotifierObserver,
         tasks: Tasks,
         clock: Callable[[], float],
@@ -62,6 +67,7 @@ class Notifiers:
         self._book = book
         self._outbox = outbox
         self._levels = Levels(book, store, self._wake, clock)
+        self._watchdog = Watchdog(links, clock)
         self._senders: dict[str, Sender] = {}
         self._following = False
         self._parting: _Parting | None = None
@@ -79,10 +85,11 @@ class Notifiers:
         self._book.restore(kept.alerts, self._clock())
         self._outbox.restore(kept.outbox, _edges(configured), rules)
 
-    def configure(self, configured: Sequence[Config], rules: Rules) -> None:
+    def configure(self, configured: Sequence[Config], rules: Rules, *, beat_seconds: float) -> None:
         """Notify these, by these rules, from now on; `part` follows.
 
-        Nothing else happens meanwhile: no change falls between two rules.
+        `beat_seconds` is how often webhooks are told of the watchdog, if there is one. Nothing
+        else happens meanwhile: no change falls between two rules.
         """
         now = self._clock()
         wanted = {one.name: one for one in configured}
@@ -104,7 +111,13 @@ class Notifiers:
         if kept is not None:
             kept.add_done_callback(lambda _: self._outbox.kept(list(owed)))
         leaving = [self._senders.pop(name) for name in gone]
-        self._parting = _Parting(configured, leaving, self._reconfigure(wanted, leaving), kept)
+        self._watchdog.configure(
+            [one for one in configured if isinstance(one, Webhook)],
+            self._book.told(alerts.NOBODY),
+            beat_seconds,
+        )
+        left = self._reconfigure(wanted, leaving)
+        self._parting = _Parting(configured, leaving, left, self._watchdog, kept)
 
     async def part(self) -> None:
         """Give those that leave their last words, for a while; then start whoever is new."""
@@ -116,6 +129,11 @@ class Notifiers:
         finally:
             parting.close()
         await self._give_up(self._outbox.part())
+        if len(parting.configured) == 1:
+            log.info(
+                "there is one notifier only: when it takes nothing, nobody is told",
+                notifier=parting.configured[0].name,
+            )
         for sender in parting.senders:
             self._observer.left(sender.name)
         self._begin(parting.configured)
@@ -123,6 +141,7 @@ class Notifiers:
     async def stop(self) -> None:
         """Make one last round of deliveries, within a time limit; what is left stays owed."""
         self._levels.refresh()
+        await self._watchdog.stop()
         senders = list(self._senders.values())
         if not await _within(sender.drain() for sender in senders):
             left = sum(sender.backlog for sender in senders)
@@ -151,7 +170,7 @@ class Notifiers:
             self._senders[new] = self._senders.pop(old)
             sender.name = new
             self._observer.left(old)
-            self._observer.joined(new, _backlog_of(sender))
+            self._observer.joined(new, _backlog_of(sender), sender.error)
         return owed
 
     def _unwell(self) -> list[Entry | Reported | Source]:
@@ -180,19 +199,31 @@ class Notifiers:
         for config in configured:
             sender = held.get(config.name)
             if sender is None:
-                sender = self._new(config)
-                self._observer.joined(sender.name, _backlog_of(sender))
+                # At a start: that it is said to take nothing has not ended with that.
+                error = None if self._following else self._last_error(config.name)
+                sender = self._new(config, error)
+                self._observer.joined(sender.name, _backlog_of(sender), error)
             self._senders[config.name] = sender
             sender.start(self._tasks)
+        self._watchdog.start(self._tasks)
         if not self._following:
             self._following = True
             self._tasks.start("levels", self._levels.run())
 
-    def _new(self, config: Config) -> Sender:
+    def _last_error(self, name: str) -> str | None:
+        """Give why a notifier took nothing when the exporter stopped; None: it took it."""
+        entry = self._state.entry(alerts.key_of_notifier(name))
+        return None if entry is None or entry.ready else entry.details or _UNKNOWN
+
+    def _new(self, config: Config, error: str | None) -> Sender:
         if isinstance(config, Alertmanager):
-            return AlertmanagerSender(config, self._book, self._observer, clock=self._clock)
+            return AlertmanagerSender(
+                config, self._book, self._observer, clock=self._clock, doubted=error is not None
+            )
         queue = self._outbox.queues[config.name]
-        return WebhookSender(config, queue, self._store, self._observer, clock=self._clock)
+        return WebhookSender(
+            config, queue, self._store, self._observer, clock=self._clock, error=error
+        )
 
     async def _give_up(self, owed: Sequence[Owed]) -> None:
         """Move what is owed to notifiers that are gone to the dead letters."""
@@ -221,6 +252,7 @@ class _Parting:
     senders: Sequence[Sender]
     #: Every Alertmanager, of those senders and of others, that is not told any more.
     instances: Sequence[Instance]
+    watchdog: Watchdog
     #: Resolves when the last words are kept.
     kept: asyncio.Future[None] | None
 
@@ -236,6 +268,7 @@ class _Parting:
         words = [one.drain() for one in self.senders if isinstance(one, WebhookSender)]
         # An Alertmanager that another notifier goes on with is told by that one.
         words += [one.part() for one in self.instances if one.url not in staying]
+        words.append(self.watchdog.part())
         await _within(words)
 
     def close(self) -> None:

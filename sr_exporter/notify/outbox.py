@@ -15,7 +15,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sr_exporter.config.values import Send
+from sr_exporter.config.values import Limits, Send
 from sr_exporter.model import ChangeKind, Key
 from sr_exporter.notify import alerts, payload
 from sr_exporter.notify.edges import (
@@ -23,10 +23,10 @@ from sr_exporter.notify.edges import (
     OVER,
     Edge,
     Unwell,
-    is_event,
     kept_until,
+    of_change,
     of_turn,
-    reason_of,
+    reworded,
     rule_of,
     subject_of,
     unwell_of,
@@ -67,6 +67,8 @@ class Outbox:
         self._sure = False
         self._notifiers: tuple[EdgeNotifier, ...] = ()
         self._last_seq = 0
+        #: How many rows each notifier is owed at most.
+        self.most = Limits().notifications
         self.queues: dict[str, Queue] = {}
 
     def restore(
@@ -85,18 +87,34 @@ class Outbox:
         if not self._notifiers:
             return writes
         for change in outcome.changes:
-            edge = self._edge(change, outcome)
-            if edge is None:
-                if change.kind is ChangeKind.REMOVED:
-                    self._let_end(writes, change, now)
-                continue
-            for notifier in self._notifiers:
-                if edge.turns or notifier.send is Send.CHANGES:
-                    self._owe(writes, notifier, edge, now)
+            self._heed(writes, change, outcome, now)
+        for entry in outcome.not_starting:
+            self._hurry(writes, entry, now)
         for turn in outcome.subjects:
             for notifier in self._notifiers:
                 self._owe(writes, notifier, of_turn(turn, self._rules, self._links), now)
+        self._give_up_surplus(writes)
         return writes
+
+    def _heed(
+        self, writes: dict[str, Owed | None], change: Change, outcome: Outcome, now: float
+    ) -> None:
+        edge = of_change(change, outcome, self._rules, self._links)
+        if edge is not None:
+            for notifier in self._notifiers:
+                if edge.turns or notifier.send is Send.CHANGES:
+                    self._owe(writes, notifier, edge, now)
+        elif change.kind is ChangeKind.REMOVED:
+            self._let_end(writes, change, now)
+        elif (found := reworded(change, outcome)) is not None:
+            self._reword(writes, found, now)
+
+    def _hurry(self, writes: dict[str, Owed | None], entry: Entry, now: float) -> None:
+        """Give a key that is not starting no more time than its rule does."""
+        was = self._rules.for_key(entry.key, early=True)
+        is_now = unwell_of(entry, self._rules, self._links)
+        for notifier in self._notifiers:
+            self._turn(writes, notifier, was, is_now, now)
 
     def rename(self, old: str, new: str) -> dict[str, Owed | None]:
         """Have a notifier go on under another name, with all it is owed."""
@@ -152,6 +170,7 @@ class Outbox:
         self._notifiers = tuple(notifiers)
         for notifier in notifiers:
             self.queues.setdefault(notifier.name, Queue())
+        self._give_up_surplus(writes)
         return writes
 
     def part(self) -> list[Owed]:
@@ -169,7 +188,7 @@ class Outbox:
         """
         row = self.queues[notifier.name].last(subject, now)
         if row is not None:
-            return payload.believed(row.body)
+            return payload.believed(row)
         told = self._book.told(who)
         return None if told is None else told.labels
 
@@ -210,12 +229,19 @@ class Outbox:
             # It has lasted long enough to be told once: it is not held back again.
             self._add(writes, notifier, replace(edge, for_seconds=0.0), now)
         elif held is not None:
-            same = payload.labels(held.body) == found.alert.labels
+            same = payload.gist(held).labels == found.alert.labels
             same &= was is None or was.annotations == rule.annotations
             if not same or edge.due_at(now) != held.due_at:
                 self._hold(writes, notifier, held, edge, now)
         elif believed is None and was is not None and was.silent:
             self._add(writes, notifier, edge, now)
+
+    def _give_up_surplus(self, writes: dict[str, Owed | None]) -> None:
+        """Make dead letters of the oldest rows of whoever is owed too many."""
+        for queue in self.queues.values():
+            for owed in queue.withdraw_oldest(self.most):
+                reason = f"more than {self.most} were owed (limits.notifications)"
+                writes[owed.id] = replace(owed, standing=Standing.DEAD, reason=reason)
 
     # --- rows ---------------------------------------------------------------------------------
 
@@ -258,7 +284,7 @@ class Outbox:
     ) -> None:
         """Deal with a change while the end of an alert is held back."""
         if edge.resolved_at is not None:
-            alert = replace(edge.alert, labels=payload.labels(held.body))
+            alert = replace(edge.alert, labels=payload.gist(held).labels)
             told = replace(edge, alert=alert)
             self._hold(writes, notifier, held, told, now, due_at=held.due_at)
         elif edge.silent:
@@ -276,6 +302,15 @@ class Outbox:
             if held is not None:
                 self._move(writes, held, now, now)
 
+    def _reword(self, writes: dict[str, Owed | None], entry: Entry, now: float) -> None:
+        """Have what is held back of a key tell its details as they are now."""
+        found = unwell_of(entry, self._rules, self._links)
+        edge = Edge(found.who, found.alert, None, 0.0, turns=True, reason=FIRST)
+        for notifier in self._notifiers:
+            held = self.queues[notifier.name].held(edge.subject, now)
+            if held is not None and not payload.is_end_held(held):
+                self._hold(writes, notifier, held, edge, now, due_at=held.due_at)
+
     def _move(self, writes: dict[str, Owed | None], held: Owed, due_at: float, now: float) -> None:
         """Have a row that is held be due at another time."""
         if due_at == held.due_at:
@@ -288,6 +323,8 @@ class Outbox:
     def _add(
         self, writes: dict[str, Owed | None], notifier: EdgeNotifier, edge: Edge, now: float
     ) -> None:
+        if edge.who == alerts.who_of_notifier(notifier.name):
+            return  # that it takes nothing is told to the others
         self._last_seq += 1
         due_at = edge.due_at(now)
         owed = Owed(
@@ -300,6 +337,7 @@ class Outbox:
             due_at=due_at,
             attempts=0,
             body=self._body(notifier, edge, now),
+            gist=edge.gist,
         )
         self.queues[notifier.name].add(owed, kept=False)
         writes[owed.id] = owed
@@ -319,6 +357,7 @@ class Outbox:
         owed = replace(
             held,
             body=self._body(notifier, edge, now),
+            gist=edge.gist,
             due_at=due_at,
             standing=Standing.HELD if due_at > now else Standing.OWED,
         )
@@ -332,54 +371,4 @@ class Outbox:
             external_url=self._links.external_url,
             resolved_at=edge.resolved_at,
             reason=edge.reason,
-        )
-
-    # --- what a change means ------------------------------------------------------------------
-
-    def _edge(self, change: Change, outcome: Outcome) -> Edge | None:
-        """Say what a change means to notifiers; None when they are not told of it."""
-        if change.group is None or change.identifier is None:
-            return self._source_edge(change, outcome)
-        if not is_event(change):
-            return None
-        key = Key(change.source, change.group, change.identifier)
-        entry = outcome.entries.get(key)
-        rule = self._rules.for_key(key, early=entry is not None and entry.early)
-        if entry is None:
-            alert = alerts.of_removed_key(change, rule, self._links)
-        else:
-            alert = alerts.of_key(entry, rule, self._links)
-        since = change.at if change.not_ready_since is None else change.not_ready_since
-        ended = change.kind is ChangeKind.REMOVED or change.ready
-        return Edge(
-            who=tuple(key.folded()),
-            alert=replace(alert, starts_at=since),
-            resolved_at=change.at if ended else None,
-            for_seconds=rule.for_seconds,
-            turns=change.ready != change.was_ready,
-            reason=reason_of(change),
-            silent=rule.silent,
-            keep_seconds=0.0 if change.kind is ChangeKind.REMOVED else rule.keep_firing_seconds,
-        )
-
-    def _source_edge(self, change: Change, outcome: Outcome) -> Edge:
-        rule = self._rules.for_source(change.source)
-        source = outcome.sources.get(change.source)
-        alert = alerts.of_source(
-            change.source,
-            rule,
-            self._links,
-            since=change.at if change.not_ready_since is None else change.not_ready_since,
-            error=change.details,
-            address=source.address if source else "",
-        )
-        return Edge(
-            who=(change.source,),
-            alert=alert,
-            resolved_at=None if change.kind is ChangeKind.SOURCE_DOWN else change.at,
-            for_seconds=rule.for_seconds,
-            turns=True,
-            reason=reason_of(change),
-            silent=rule.silent,
-            keep_seconds=rule.keep_firing_seconds if source is not None and source.polled else 0.0,
         )

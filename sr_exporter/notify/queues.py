@@ -1,28 +1,43 @@
-"""What one notifier is owed: each subject's notifications in order, one at a time."""
+"""What one notifier is owed: each subject's notifications in order, one at a time.
+
+What is sent is a parcel: one row, or, with `gather`, all that is due of a source. A parcel that
+was attempted may have been heard: it stays together until it is settled, so that its receiver
+knows it again.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from sr_exporter.notify.parcels import Parcel, Windows, fill
+from sr_exporter.notify.rows import ALIKE, Rows, sharing
 from sr_exporter.store.contract import Owed, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterable, Mapping
 
 
 class Queue:
     """The rows of one notifier."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, Owed] = {}
+        self._rows = Rows()
         self._subjects: dict[str, deque[str]] = {}
         self._in_flight: set[str] = set()
         #: Rows whose commit is under way: a receiver must not hear what may be lost.
         self._unkept: set[str] = set()
+        #: Given up since somebody asked, there being too many.
+        self._given_up: list[str] = []
         self._due: list[tuple[float, int, str]] = []
+        #: How long what is due waits for more of its source; None: it does not.
+        self._gather_seconds: float | None = None
+        self._windows = Windows()
+        #: Rows that were attempted together, by the id of each.
+        self._together: dict[str, tuple[str, ...]] = {}
         self._wake: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
@@ -45,11 +60,16 @@ class Queue:
         """Put a row at the end of its subject, or replace it where it stands."""
         before = self._rows.get(owed.id)
         if before is None:
-            self._subjects.setdefault(owed.subject, deque()).append(owed.id)
+            waiting = self._subjects.setdefault(owed.subject, deque())
+            others = [self._rows[row_id] for row_id in islice(reversed(waiting), ALIKE)]
+            owed = sharing(owed, others)
+            waiting.append(owed.id)
         if before is None or before.due_at != owed.due_at:
-            heapq.heappush(self._due, (owed.due_at, owed.seq, owed.id))
-        self._rows[owed.id] = owed
-        if not kept:
+            self._push(owed)
+        self._rows.put(owed)
+        if kept:
+            self._rows.leave_body(owed.id)
+        else:
             self._unkept.add(owed.id)
 
     def insert(self, owed: Owed, *, after: str | None = None) -> Owed:
@@ -76,16 +96,21 @@ class Queue:
             seq = max(seq, self._rows[waiting[place - 1]].seq)
         owed = replace(owed, seq=seq)
         waiting.insert(place, owed.id)
-        self._rows[owed.id] = owed
+        self._rows.put(owed)
         self._unkept.add(owed.id)
-        heapq.heappush(self._due, (owed.due_at, owed.seq, owed.id))
+        self._push(owed)
         return owed
 
     def withdraw(self, owed: Owed) -> None:
-        del self._rows[owed.id]
+        self._rows.remove(owed.id)
         self._unkept.discard(owed.id)
-        self._subjects[owed.subject].remove(owed.id)
-        if not self._subjects[owed.subject]:
+        for other in self._together.get(owed.id, ()):
+            self._together.pop(other, None)
+        waiting = self._subjects[owed.subject]
+        waiting.remove(owed.id)
+        if waiting:
+            self._push(self._rows[waiting[0]])
+        else:
             del self._subjects[owed.subject]
 
     def held(self, subject: str, now: float) -> Owed | None:
@@ -109,58 +134,155 @@ class Queue:
 
     def rename(self, notifier: str) -> list[Owed]:
         """Have all rows be another notifier's; gives them."""
-        for row_id, owed in self._rows.items():
-            self._rows[row_id] = replace(owed, notifier=notifier)
+        for owed in self._rows.values():
+            self._rows.put(replace(owed, notifier=notifier))
         return self.rows()
+
+    def withdraw_oldest(self, most: int) -> list[Owed]:
+        """Take out the oldest rows beyond so many, but for what is under way or not kept yet."""
+        surplus = len(self._rows) - most
+        if surplus <= 0:
+            return []
+        free = (
+            owed
+            for owed in self._rows.values()
+            if owed.id not in self._unkept
+            and not (owed.subject in self._in_flight and self._is_first(owed))
+        )
+        oldest = list(islice(free, surplus))
+        for owed in oldest:
+            self.withdraw(owed)
+        self._given_up += [owed.id for owed in oldest]
+        return oldest
+
+    def given_up(self) -> list[str]:
+        """Give which rows were taken out since this was last asked, there being too many."""
+        found, self._given_up = self._given_up, []
+        return found
 
     def mark_kept(self, row_id: str) -> None:
         self._unkept.discard(row_id)
+        self._rows.leave_body(row_id)
         self._wake()
 
-    def take(self, now: float) -> Owed | None:
-        """Give the next row that may be sent; its subject is in flight until `settle`."""
+    def unread(self) -> list[Owed]:
+        """Give the rows whose bodies are to be read from the store now, for `fill`."""
+        return self._rows.unread()
+
+    def fill(self, unread: Iterable[Owed], bodies: Mapping[str, bytes]) -> None:
+        """Take bodies that were read."""
+        self._rows.fill(unread, bodies)
+
+    def gather(self, seconds: float | None) -> None:
+        """Have what is due of a source wait so long for more, and leave together; None: alone."""
+        if seconds == self._gather_seconds:
+            return
+        self._gather_seconds = seconds
+        for row_id in self._windows.abandon():
+            if row_id in self._rows:
+                self._push(self._rows[row_id])
+        self._wake()
+
+    def leave_now(self) -> None:
+        """Have nothing wait for more of its source."""
+        if self._gather_seconds is not None:
+            self.gather(0.0)
+
+    def take(self, now: float) -> Parcel | None:
+        """Give what may be sent next; its subjects are in flight until `settle`."""
         while self._due and self._due[0][0] <= now:
             due_at, _, row_id = self._due[0]
             owed = self._rows.get(row_id)
             if owed is not None and row_id in self._unkept:
                 # Its commit is under way, and so is that of everything after it.
-                return None
+                break
             heapq.heappop(self._due)
             # Of a row that is due at another time now this is no word any more.
-            if owed is None or owed.due_at != due_at or owed.subject in self._in_flight:
+            if owed is None or owed.due_at != due_at or not self._may_go(owed):
                 continue
-            if self._subjects[owed.subject][0] == row_id:
-                self._in_flight.add(owed.subject)
-                return owed
+            if row_id in self._together:
+                rows = [self._rows[other] for other in self._together[row_id]]
+                # Else one of them waits for an older one of its subject that came back: when
+                # that is settled this is looked at again.
+                if all(map(self._may_go, rows)):
+                    return self._send(rows, grouped=True)
+            elif self._gather_seconds is None:
+                return self._send([owed], grouped=False)
+            else:
+                self._windows.join(owed, due_at + self._gather_seconds)
+        return self._take_gathered(now)
+
+    def _take_gathered(self, now: float) -> Parcel | None:
+        """Give what gathered of a source whose window is over."""
+        while (closed := self._windows.close(now)) is not None:
+            source, row_ids = closed
+            ready = []
+            for owed in (self._rows[row_id] for row_id in row_ids if row_id in self._rows):
+                if owed.id in self._unkept:
+                    self._push(owed)  # it was altered meanwhile, our clock having gone back
+                elif owed.due_at <= now and self._may_go(owed):
+                    ready.append(owed)
+            rows, rest = fill(ready)
+            if rest:
+                self._windows.open(source, [owed.id for owed in rest], now)
+            if rows:
+                return self._send(rows, grouped=True)
         return None
 
-    def settle(self, owed: Owed, retry_at: float | None = None) -> None:
-        """End an attempt: the row is gone, or stays and is due again at `retry_at`."""
-        self._in_flight.discard(owed.subject)
-        if retry_at is None:
-            self.withdraw(owed)
-        else:
+    def _may_go(self, owed: Owed) -> bool:
+        """Whether no other of its subject is before it, or under way."""
+        return owed.subject not in self._in_flight and self._is_first(owed)
+
+    def _is_first(self, owed: Owed) -> bool:
+        return self._subjects[owed.subject][0] == owed.id
+
+    def _send(self, rows: Iterable[Owed], *, grouped: bool) -> Parcel:
+        parcel = Parcel(tuple(rows), grouped)
+        self._in_flight.update(owed.subject for owed in parcel.rows)
+        return parcel
+
+    def halve(self, parcel: Parcel, retry_at: float) -> None:
+        """End an attempt at what was too big: its halves are due again, each by itself."""
+        middle = len(parcel.rows) // 2
+        for rows in (parcel.rows[:middle], parcel.rows[middle:]):
+            self.settle(Parcel(rows, parcel.grouped), retry_at)
+
+    def settle(self, parcel: Parcel, retry_at: float | None = None) -> None:
+        """End an attempt: the rows are gone, or stay and are due again at `retry_at`."""
+        self._in_flight.difference_update(owed.subject for owed in parcel.rows)
+        for owed in parcel.rows:
+            if retry_at is None:
+                self.withdraw(owed)
+                continue
             # What was attempted may have been heard: it is not held back any more.
             # Whose it is tells the row here: its notifier may have another name by now.
-            self._rows[owed.id] = replace(
+            again = replace(
                 self._rows[owed.id],
                 attempts=owed.attempts,
                 due_at=retry_at,
                 standing=Standing.OWED,
             )
-        waiting = self._subjects.get(owed.subject)
-        if waiting:
-            head = self._rows[waiting[0]]
-            heapq.heappush(self._due, (head.due_at, head.seq, head.id))
+            self._rows.put(again)
+            self._push(again)
+        if retry_at is not None and parcel.grouped:
+            ids = tuple(owed.id for owed in parcel.rows)
+            self._together.update(dict.fromkeys(ids, ids))
+
+    def _push(self, owed: Owed) -> None:
+        """Have a row be looked at when it is due."""
+        heapq.heappush(self._due, (owed.due_at, owed.seq, owed.id))
 
     def retry_now(self, now: float, *, but: Container[str] = ()) -> None:
         """Have what waits for another attempt be due at once, but for some."""
-        for row_id, owed in self._rows.items():
-            if owed.standing is Standing.OWED and owed.due_at > now and row_id not in but:
-                self._rows[row_id] = replace(owed, due_at=now)
-                heapq.heappush(self._due, (now, owed.seq, row_id))
+        for owed in self._rows.values():
+            if owed.standing is Standing.OWED and owed.due_at > now and owed.id not in but:
+                again = replace(owed, due_at=now)
+                self._rows.put(again)
+                self._push(again)
         self._wake()
 
     def next_due(self) -> float | None:
         """Give when to look again, or None when nothing waits for the time."""
-        return self._due[0][0] if self._due else None
+        ends = self._windows.next_end()
+        dues = [self._due[0][0]] if self._due else []
+        return min(dues if ends is None else [*dues, ends], default=None)

@@ -3,9 +3,10 @@
 The first configured rule that fits decides; what it does not say is as built in. The built-in
 rules, first match on group and identifier: `core` is critical; a registrant is given 30 s,
 since every routine re-registration passes through -1; a cluster capability is given 10 minutes
-to find a donor. A key that appears not ready, or turns so while its source starts, is given
-2 minutes at least. What the exporter says of its own sources and notifiers is not alerted
-here, whatever is configured: a lost source has an alert of its own.
+to find a donor; one of our own notifiers that takes nothing is critical after a minute. A key
+that appears not ready, or turns so while its source starts, is given 2 minutes at least. What
+the exporter says of its own sources is not alerted here, whatever is configured: a lost source
+has an alert of its own.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class _Line(Generic[Said]):
 
 _BUILT_IN = (
     _Line(OWN_SOURCE, "source", None, Rule(silent=True)),
-    _Line(OWN_SOURCE, "notifier", None, Rule(silent=True)),
+    _Line(OWN_SOURCE, "notifier", None, Rule(severity="critical", for_seconds=60.0)),
     _Line("*", "core", None, Rule(severity="critical")),
     _Line("*", "uac_registrant", None, Rule(for_seconds=30.0)),
     _Line("*", "clusterer", "cap:*", Rule(for_seconds=600.0)),
@@ -120,13 +121,18 @@ class Rules:
             base = replace(base, for_seconds=STARTING_SECONDS)
         return base if base.silent else _decided(_first(configured, identifier), base)
 
-    def for_source(self, source: str) -> Rule:
-        """Give the rule of a polled source that is down."""
+    def for_source(self, source: str, asked_twice_after: float = 0.0) -> Rule:
+        """Give the rule of a polled source that is down.
+
+        One poll that fails is no outage: unless a rule says `for`, the source is given the time
+        until it was asked twice.
+        """
+        base = replace(_SOURCE_DOWN, for_seconds=max(_SOURCE_DOWN.for_seconds, asked_twice_after))
         for line in self._configured:
             rule = line.said
             if rule.group is None and rule.identifier is None and _fits(line.source, source):
-                return _decided(rule, _SOURCE_DOWN)
-        return _SOURCE_DOWN
+                return _decided(rule, base)
+        return base
 
     def explain_key(self, key: Key, *, early: bool) -> Decision:
         """Tell how the rule of a key is found."""

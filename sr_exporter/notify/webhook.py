@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from sr_exporter.errors import NotKept
-from sr_exporter.notify import credentials, retry
+from sr_exporter.notify import credentials, payload, retry
 from sr_exporter.outbound import Outbound, OutboundError, Post
 from sr_exporter.store.contract import Batch, Standing
 from sr_exporter.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sr_exporter.config import Webhook
     from sr_exporter.notify.figures import NotifierObserver
+    from sr_exporter.notify.parcels import Parcel
     from sr_exporter.notify.queues import Queue
     from sr_exporter.outbound import Answer
     from sr_exporter.store.contract import Owed, Store
@@ -34,6 +35,8 @@ LANES = 4
 #: An answer's body says nothing to us and is never read, which costs its connection: a 2xx
 #: must settle whatever follows it.
 _LIMIT_BYTES = 0
+#: What a receiver, or a proxy before it, answers to a body that is too big for it.
+_TOO_BIG = 413
 #: Not an error of the receiver: the configuration changed while it was asked.
 _BROKEN_OFF = "broken off"
 #: The longest time between two looks at the queue: our clock may have jumped.
@@ -53,6 +56,7 @@ class WebhookSender:
         observer: NotifierObserver,
         *,
         clock: Callable[[], float],
+        error: str | None = None,
     ) -> None:
         self.name = config.name
         self._config = config
@@ -63,19 +67,24 @@ class WebhookSender:
         self._pool = ThreadPoolExecutor(LANES, thread_name_prefix=f"webhook-{config.name}")
         self._lanes = [Outbound(self._pool) for _ in range(LANES)]
         self._idle = list(self._lanes)
-        self._said: str | None = None
+        #: Why it did not take what it was last sent; None: it did.
+        self.error = error
         #: When each row that was attempted was first due: a rule's `for` is no age.
         self._first_due: dict[str, float] = {}
         #: Since when nothing was taken; None while something is.
         self._refused_since: float | None = None
         #: Rows whose receiver asked for a time of its own (Retry-After).
         self._asked_to_wait: set[str] = set()
+        #: How many were owed when they became too many; None: they are not.
+        self._too_many: int | None = None
         #: Requests under way.
         self._posting: set[asyncio.Future[Answer]] = set()
         self._sending: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._deliveries: set[asyncio.Task[None]] = set()
+        self._reading: asyncio.Future[None] | None = None
         queue.on_change(self._changed.set)
+        queue.gather(config.group_wait_seconds or None)
 
     @property
     def backlog(self) -> int:
@@ -94,6 +103,7 @@ class WebhookSender:
     def configure(self, config: Webhook) -> None:
         """Deliver as it says, at once: attempts by the old settings are broken off."""
         before, self._config = self._config, config
+        self._queue.gather(config.group_wait_seconds or None)
         if _way(before) != _way(config):
             for posting in self._posting:
                 posting.cancel()
@@ -102,6 +112,8 @@ class WebhookSender:
     async def _run(self) -> None:
         while True:
             self._changed.clear()
+            self._note_given_up()
+            self._read_ahead()
             self._start_deliveries()
             due = self._queue.next_due()
             wait = _LONGEST_WAIT_SECONDS
@@ -115,6 +127,7 @@ class WebhookSender:
         """Stop; attempt once more whatever is due, and wait for what is under way."""
         if self._sending is not None:
             await end([self._sending])
+        self._queue.leave_now()
         self._start_deliveries()
         while self._deliveries:
             await asyncio.wait(self._deliveries)
@@ -124,34 +137,57 @@ class WebhookSender:
         """End what is under way; it stays owed."""
         for delivery in self._deliveries:
             delivery.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
         for lane in self._lanes:
             lane.hang_up()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def _read_ahead(self) -> None:
+        """Have bodies read that were left to the store, many at once, before they are needed."""
+        if self._reading is None and (unread := self._queue.unread()):
+            self._reading = asyncio.ensure_future(self._fill(unread))
+
+    async def _fill(self, unread: Sequence[Owed]) -> None:
+        # Who needs one that cannot be read hears of it.
+        with contextlib.suppress(NotKept):
+            self._queue.fill(unread, await self._store.bodies([owed.id for owed in unread]))
+        self._reading = None
+
     def _start_deliveries(self) -> None:
-        while self._idle and (owed := self._queue.take(self._clock())) is not None:
-            delivery = asyncio.ensure_future(self._deliver(owed, self._idle.pop()))
+        while self._idle and (parcel := self._queue.take(self._clock())) is not None:
+            delivery = asyncio.ensure_future(self._deliver(parcel, self._idle.pop()))
             self._deliveries.add(delivery)
             delivery.add_done_callback(self._deliveries.discard)
 
-    async def _deliver(self, owed: Owed, lane: Outbound) -> None:
-        attempt = replace(owed, attempts=owed.attempts + 1)
-        status, headers, error = await self._post(attempt, lane)
-        self._asked_to_wait.discard(attempt.id)
+    async def _deliver(self, parcel: Parcel, lane: Outbound) -> None:
+        attempt = parcel.attempted()
+        bodies, error = await self._read(attempt)
+        lost = [owed for owed in attempt.rows if owed.id not in bodies and not error]
+        status: int | None = None
+        headers: Mapping[str, str] = {}
+        if not error and not lost:
+            status, headers, error = await self._post(attempt, bodies, lane)
+        self._asked_to_wait.difference_update(owed.id for owed in attempt.rows)
         self._idle.append(lane)
         self._changed.set()
         now = self._clock()
-        if error is _BROKEN_OFF:
+        if error is _BROKEN_OFF or lost:
             self._queue.settle(attempt, retry_at=now)
+            self._forget(lost)
             self._changed.set()
             return
-        first_due = self._first_due.setdefault(owed.id, max(owed.created_at, owed.due_at))
+        if status == _TOO_BIG and len(attempt.rows) > 1:
+            # Each by itself may fit; together they would all be given up.
+            self._queue.halve(attempt, now)
+            self._changed.set()
+            return
         decision = retry.decide(
             status=status,
             error=error,
             headers=headers,
             attempts=attempt.attempts,
-            age_seconds=now - first_due,
+            age_seconds=now - self._due_since(parcel),
             max_age_seconds=self._config.max_age_seconds,
             now=now,
             random=random.random(),
@@ -160,42 +196,96 @@ class WebhookSender:
             case retry.Settled():
                 self._tell(None)
                 self._is_back(now)
-                self._observer.latency(self.name, now - max(owed.created_at, _due_at(owed)))
-                self._observer.accepted(self.name)
-                await self._end(attempt, None)
+                for owed in parcel.rows:
+                    self._observer.latency(self.name, now - max(owed.created_at, _due_at(owed)))
+                    self._observer.accepted(self.name)
+                await self._end(attempt, {owed.id: None for owed in attempt.rows})
             case retry.Retry(delay_seconds=delay, reason=reason):
                 self._tell(reason)
-                self._observer.retried(self.name)
                 self._refused_since = now if self._refused_since is None else self._refused_since
-                if retry.retry_after(headers, now):
-                    self._asked_to_wait.add(attempt.id)
+                for owed in attempt.rows:
+                    self._observer.retried(self.name)
+                    if retry.retry_after(headers, now):
+                        self._asked_to_wait.add(owed.id)
                 self._queue.settle(attempt, retry_at=now + delay)
             case retry.Dead(reason=reason):
-                log.error(
-                    "notification given up",
-                    notifier=self.name,
-                    about=owed.subject,
-                    id=owed.id,
-                    reason=reason,
-                )
                 self._tell(reason)
-                self._observer.dead(self.name)
-                await self._end(attempt, replace(attempt, standing=Standing.DEAD, reason=reason))
+                await self._end(attempt, self._give_up(attempt, reason))
         self._changed.set()
 
-    async def _post(self, owed: Owed, lane: Outbound) -> tuple[int | None, Mapping[str, str], str]:
-        post = Post(
-            url=self._config.url.reveal(),
-            body=owed.body,
-            timeout_seconds=self._config.timeout_seconds,
-            limit_bytes=_LIMIT_BYTES,
-            headers={
-                "X-SR-Delivery": owed.id,
-                **credentials.headers(self._config.access),
-                **credentials.signature(self._config.secret, owed.body),
-            },
-            ca=credentials.trusted(self._config.access),
+    def _due_since(self, parcel: Parcel) -> float:
+        """Give since when all of it is due: nothing is given up before its time."""
+        return max(
+            self._first_due.setdefault(owed.id, max(owed.created_at, owed.due_at))
+            for owed in parcel.rows
         )
+
+    def _give_up(self, attempt: Parcel, reason: str) -> dict[str, Owed | None]:
+        """Make dead letters of what was attempted, each row one of its own."""
+        for owed in attempt.rows:
+            log.error(
+                "notification given up",
+                notifier=self.name,
+                about=owed.subject,
+                id=owed.id,
+                reason=reason,
+            )
+            self._observer.dead(self.name)
+        return {
+            owed.id: replace(owed, standing=Standing.DEAD, reason=reason) for owed in attempt.rows
+        }
+
+    def _forget(self, lost: Iterable[Owed]) -> None:
+        """Let go of rows that somebody took out of the store: nobody knows what they said."""
+        for owed in lost:
+            log.error(
+                "notification is not in the store any more",
+                notifier=self.name,
+                about=owed.subject,
+                id=owed.id,
+            )
+            self._queue.withdraw(owed)
+            self._done_with(owed.id)
+            self._observer.dead(self.name)
+
+    def _note_given_up(self) -> None:
+        """Count what was given up, there being too many, and say it once until that is over."""
+        given_up = self._queue.given_up()
+        for row_id in given_up:
+            self._done_with(row_id)
+            self._observer.dead(self.name)
+        if given_up and self._too_many is None:
+            self._too_many = self.backlog
+            log.error(
+                "too many notifications are owed; the oldest are given up",
+                notifier=self.name,
+                owed=self.backlog,
+            )
+        elif self._too_many is not None and self.backlog < self._too_many / 2:
+            self._too_many = None
+
+    def _done_with(self, row_id: str) -> None:
+        self._first_due.pop(row_id, None)
+        self._asked_to_wait.discard(row_id)
+
+    async def _read(self, parcel: Parcel) -> tuple[dict[str, bytes], str]:
+        """Give the bodies of its rows by id, those left to the store too; or why it cannot."""
+        found = {owed.id: owed.body for owed in parcel.rows if owed.body is not None}
+        left = [owed.id for owed in parcel.rows if owed.body is None]
+        try:
+            return found | await self._store.bodies(left) if left else found, ""
+        except NotKept as error:
+            return {}, f"the store cannot be read: {error}"
+
+    async def _post(
+        self, parcel: Parcel, bodies: Mapping[str, bytes], lane: Outbound
+    ) -> tuple[int | None, Mapping[str, str], str]:
+        members = [bodies[owed.id] for owed in parcel.rows]
+        body = members[0]
+        if parcel.grouped:
+            # There may be very many.
+            body = await asyncio.to_thread(payload.webhook_of_source, members)
+        post = request(self._config, parcel.id, body)
         posting = asyncio.ensure_future(lane.post(post, wants_body=lambda _: False))
         self._posting.add(posting)
         try:
@@ -229,7 +319,7 @@ class WebhookSender:
 
     def _tell(self, error: str | None) -> None:
         """Log a failure once, and its end once; not every attempt of a night."""
-        if error == self._said:
+        if error == self.error:
             return
         self._observer.stands(self.name, error)
         if error is None:
@@ -242,20 +332,37 @@ class WebhookSender:
                 error=error,
                 owed=self.backlog,
             )
-        self._said = error
+        self.error = error
 
-    async def _end(self, attempt: Owed, row: Owed | None) -> None:
-        """Note that a row is done with, and only then let the next of its subject go.
+    async def _end(self, attempt: Parcel, rows: dict[str, Owed | None]) -> None:
+        """Note that rows are done with, and only then let the next of their subjects go.
 
-        Else a crash in between would bring this one again after the next.
+        Else a crash in between would bring these again after the next.
         """
         try:
-            await asyncio.shield(self._store.commit(Batch(outbox={attempt.id: row})))
+            await asyncio.shield(self._store.commit(Batch(outbox=rows)))
         except NotKept as error:
             # The store goes on trying. Should we die before, it is delivered once more.
             log.warning("delivery not noted yet", notifier=self.name, error=str(error))
-        self._first_due.pop(attempt.id, None)
+        for owed in attempt.rows:
+            self._done_with(owed.id)
         self._queue.settle(attempt)
+
+
+def request(config: Webhook, delivery_id: str, body: bytes) -> Post:
+    """Write the request of a delivery, with all that proves it to be ours."""
+    return Post(
+        url=config.url.reveal(),
+        body=body,
+        timeout_seconds=config.timeout_seconds,
+        limit_bytes=_LIMIT_BYTES,
+        headers={
+            "X-SR-Delivery": delivery_id,
+            **credentials.headers(config.access),
+            **credentials.signature(config.secret, body),
+        },
+        ca=credentials.trusted(config.access),
+    )
 
 
 def _way(config: Webhook) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ All of it together takes its share of the source's time, and no more (rule 3).
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -30,6 +31,8 @@ log = structlog.get_logger(__name__)
 _OF_THE_SOURCE = frozenset(
     {PollFailure.CONNECT, PollFailure.TIMEOUT, PollFailure.AUTH, PollFailure.UNSUPPORTED}
 )
+#: What the answer to the next poll is given before nobody is taken to be there.
+_ANSWER_SECONDS = 5.0
 
 
 class PollObserver(Protocol):
@@ -161,6 +164,10 @@ class Conversation:
         self._began = None
         good = not isinstance(heard, PollFailed)
         self._planned = self._next_poll = self._pace.next_poll(began, ended, good=good)
+        if isinstance(heard, PollFailed) and heard.reason is not PollFailure.TIMEOUT:
+            # One that timed out has asked twice (ladder.py), and its share puts off the next.
+            again_by = self._clock() + self._next_poll - ended + _ANSWER_SECONDS
+            heard = replace(heard, again_by=again_by)
         self._observer.polled(self.source, ended - began)
         self._observer.paced(self.source, self._next_poll - began)
         await self._ingest.observe(heard)

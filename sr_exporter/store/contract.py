@@ -11,6 +11,9 @@
   given up and counted.
 * **Refusal.** `load` gives all that is kept, or raises `StoreUnusable` and leaves everything as
   it found it. A disk that takes nothing is no reason to refuse what can be read.
+* **Bodies.** A row of the outbox that is handed over without its body keeps the one it has. So its
+  holder need not: `bodies` gives them as they were handed over last, also while the disk takes
+  nothing, and may be asked of as many as `load` gave rows.
 * **Place.** What is kept in files that were removed or replaced meanwhile is not kept: the
   commit has failed.
 * **Bounds.** Changes and dead letters past their retention are removed, and so are the oldest
@@ -29,11 +32,12 @@ The contract's tests run against every implementation (tests/unit/test_store_con
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from asyncio import Future
+    from collections.abc import Callable, Sequence
 
     from sr_exporter.model import Change, Key, KeyRecord, SourceRecord
 
@@ -53,6 +57,14 @@ class Standing(enum.StrEnum):
     DEAD = "dead"
 
 
+class Gist(NamedTuple):
+    """What must be known of a notification though its body is left to the store."""
+
+    #: Those of the alert that it tells of.
+    labels: dict[str, str]
+    firing: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Owed:
     """One notification that is owed to one notifier: a row of the outbox."""
@@ -70,10 +82,20 @@ class Owed:
     #: Not to be sent before.
     due_at: float
     attempts: int
-    #: The notification as it will be sent, whole.
-    body: bytes
+    #: The notification as it will be sent, whole; None: the store has it.
+    body: bytes | None
     #: Why it is dead.
     reason: str | None = None
+    #: Its holder's notes, and the size of a body that is left to the store; not kept.
+    gist: Gist | None = field(default=None, compare=False)
+    size: int = field(default=0, compare=False)
+
+    @property
+    def whole(self) -> bytes:
+        """Give its body, which must be here."""
+        if self.body is None:
+            raise ValueError(f"the body of {self.id} is left to the store")
+        return self.body
 
     @property
     def age(self) -> Age:
@@ -116,7 +138,7 @@ class Batch:
     sources: dict[str, SourceRecord] = field(default_factory=dict)
     sources_removed: dict[str, None] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
-    #: Rows of the outbox by id; None deletes.
+    #: Rows of the outbox by id; None deletes, and one without its body keeps the one it has.
     outbox: dict[str, Owed | None] = field(default_factory=dict)
     #: Levels by fingerprint; None deletes.
     alerts: dict[str, AlertRecord | None] = field(default_factory=dict)
@@ -150,7 +172,13 @@ class Batch:
             self.sources.pop(name, None)
             self.sources_removed[name] = None
         self.changes.extend(later.changes)
-        self.outbox.update(later.outbox)
+        for row_id, owed in later.outbox.items():
+            if owed is not None and owed.body is None and row_id in self.outbox:
+                before = self.outbox[row_id]
+                # Of a row that is gone there is nothing left to alter.
+                self.outbox[row_id] = before and replace(owed, body=before.body)
+            else:
+                self.outbox[row_id] = owed
         self.alerts.update(later.alerts)
         self.tombstones.update(later.tombstones)
 
@@ -187,8 +215,11 @@ class StoreFigures:
 
 
 class Store(Protocol):
-    def load(self) -> Kept:
+    def load(self, hold: Callable[[Owed], Owed] | None = None) -> Kept:
         """Give everything that is kept. Called once, before the first `commit`.
+
+        `hold` makes of each row of the outbox what is given, one at a time and on any thread: so
+        not all bodies are in memory at once.
 
         Raises:
             StoreUnusable: it cannot be used; nothing of it was altered.
@@ -199,6 +230,9 @@ class Store(Protocol):
 
     def changes(self, since: int, limit: int) -> Future[list[Change]]:
         """Give at most `limit` changes with a number above `since`, oldest first."""
+
+    def bodies(self, row_ids: Sequence[str]) -> Future[dict[str, bytes]]:
+        """Give the bodies of rows of the outbox by id; what is not there is left out."""
 
     def dead_letters(
         self, *, notifier: str | None, after: Age | None, limit: int

@@ -26,10 +26,10 @@ from sr_exporter.errors import StoreFault, StoreUnusable
 from sr_exporter.store import pages, rows, schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from sr_exporter.store.contract import Kept
+    from sr_exporter.store.contract import Kept, Owed
 
 #: How long somebody else's lock is waited for.
 BUSY_SECONDS = 2.0
@@ -81,11 +81,22 @@ def is_missing(path: Path) -> bool:
     return True
 
 
-def read(path: Path) -> Kept:
+def read(path: Path, hold: Callable[[Owed], Owed] | None = None) -> Kept:
     """Give everything that a store holds, once it is known to be whole.
 
     Raises:
         StoreUnusable: it cannot be used. Nothing of it was altered.
+    """
+    with looking(path) as database:
+        return _read(path, database, hold)
+
+
+@contextlib.contextmanager
+def looking(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a store to be read only, by a disk that takes nothing too.
+
+    Raises:
+        StoreUnusable: it cannot be used, or what was done with it failed.
     """
     file_bytes = path.stat().st_size
     with path.open("rb") as file:
@@ -98,7 +109,7 @@ def read(path: Path) -> Kept:
             raise _truncated(path, f"{missing} of its pages are missing")
         try:
             with contextlib.closing(_look(path, log)) as database:
-                return _read(path, database)
+                yield database
         except sqlite3.Error as error:
             raise _refusal(path, error) from error
 
@@ -126,7 +137,7 @@ def _look(path: Path, log: pages.Log | None) -> sqlite3.Connection:
     return database
 
 
-def _read(path: Path, database: sqlite3.Connection) -> Kept:
+def _read(path: Path, database: sqlite3.Connection, hold: Callable[[Owed], Owed] | None) -> Kept:
     found = schema.version(database)
     if not _is_ours(database):
         raise _garbled(path, "it has no identity")
@@ -142,7 +153,7 @@ def _read(path: Path, database: sqlite3.Connection) -> Kept:
     if fault != "ok":
         raise _garbled(path, fault)
     try:
-        return rows.everything(database, found)
+        return rows.everything(database, found, hold)
     except (MemoryError, sqlite3.Error):
         raise
     except Exception as error:

@@ -14,7 +14,9 @@ from sr_exporter.store import examine, schema
 from sr_exporter.store.examine import BUSY_SECONDS, beside
 
 if TYPE_CHECKING:
-    from sr_exporter.store.contract import Kept
+    from collections.abc import Callable
+
+    from sr_exporter.store.contract import Kept, Owed
 
 NAME = "sr-exporter.sqlite3"
 #: To what size the log is cut once it is brought into the database: one huge commit must not
@@ -81,7 +83,7 @@ class Files:
 
     # --- at a start ------------------------------------------------------------------------
 
-    def read(self) -> Kept:
+    def read(self, hold: Callable[[Owed], Owed] | None = None) -> Kept:
         """Give what the store holds; where there is no store, make one.
 
         Raises:
@@ -92,7 +94,7 @@ class Files:
                 raise examine.unusable(self.path.parent, "it cannot be written to")
             if examine.is_missing(self.path):
                 self._make()
-            kept = examine.read(self.path)
+            kept = examine.read(self.path, hold)
             self._database_is = _identity(self.path.stat())
             self._remove_unfinished()
         except (OSError, sqlite3.Error) as error:

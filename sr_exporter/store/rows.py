@@ -23,6 +23,7 @@ from sr_exporter.store.contract import AlertRecord, DeadLetter, Kept, Owed, Stan
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable, Sequence
 
     from sr_exporter.store.contract import Age, Batch
 
@@ -66,6 +67,12 @@ _PUT_SOURCE = _insert("sources", _SOURCE)
 _PUT_KEY = _insert("keys", _KEY)
 _PUT_CHANGE = _insert("changes", _CHANGE)
 _PUT_OWED = _insert("outbox", _OWED)
+#: All but the body.
+_ALTERED = "seq, notifier, subject, standing, created_at, due_at, attempts, reason"
+_ALTER_OWED = (
+    f"UPDATE outbox SET {', '.join(f'{column} = ?' for column in _ALTERED.split(', '))}"  # noqa: S608
+    " WHERE id = ?"
+)
 _PUT_ALERT = _insert("alerts", _ALERT)
 _PUT_TOMBSTONE = _insert("tombstones", _TOMBSTONE)
 
@@ -92,13 +99,17 @@ def write(database: sqlite3.Connection, batch: Batch) -> None:
         database.execute("INSERT OR REPLACE INTO meta VALUES ('last_seq', ?)", (last,))
     gone = [(row_id,) for row_id, owed in batch.outbox.items() if owed is None]
     put("DELETE FROM outbox WHERE id = ?", gone)
-    put(_PUT_OWED, [_owed_row(owed) for owed in batch.outbox.values() if owed])
+    owed_rows = [owed for owed in batch.outbox.values() if owed]
+    put(_PUT_OWED, [_owed_row(owed) for owed in owed_rows if owed.body is not None])
+    put(_ALTER_OWED, [_altered_row(owed) for owed in owed_rows if owed.body is None])
     gone = [(mark,) for mark, alert in batch.alerts.items() if alert is None]
     put("DELETE FROM alerts WHERE fingerprint = ?", gone)
     put(_PUT_ALERT, [_alert_row(alert) for alert in batch.alerts.values() if alert])
 
 
-def everything(database: sqlite3.Connection, version: int) -> Kept:
+def everything(
+    database: sqlite3.Connection, version: int, hold: Callable[[Owed], Owed] | None = None
+) -> Kept:
     """Give all that a start needs, also of a store of an older schema."""
     (store_id,) = database.execute("SELECT value FROM meta WHERE name = 'store_id'").fetchone()
     last_seq = database.execute("SELECT value FROM meta WHERE name = 'last_seq'").fetchone()
@@ -108,7 +119,7 @@ def everything(database: sqlite3.Connection, version: int) -> Kept:
         last_seq=int(last_seq[0]) if last_seq else 0,
         sources=sources(database),
         keys=keys(database, version),
-        outbox=outbox(database),
+        outbox=outbox(database, hold),
         alerts=alerts(database),
         tombstones=tombstones(database) if version >= _TOMBSTONES_SINCE else {},
     )
@@ -137,12 +148,21 @@ def changes(database: sqlite3.Connection, since: int, limit: int) -> list[Change
     return [_change(row) for row in rows]
 
 
-def outbox(database: sqlite3.Connection) -> list[Owed]:
+def outbox(database: sqlite3.Connection, hold: Callable[[Owed], Owed] | None = None) -> list[Owed]:
     """Give what is held or owed, in order; the dead stay where they are."""
     rows = database.execute(
         f"SELECT {_OWED} FROM outbox WHERE standing != 'dead' ORDER BY seq, created_at"  # noqa: S608
     )
-    return [_owed(row) for row in rows]
+    return [_owed(row) if hold is None else hold(_owed(row)) for row in rows]
+
+
+def bodies(database: sqlite3.Connection, row_ids: Sequence[str]) -> dict[str, bytes]:
+    """Give the bodies of rows, of those that are there."""
+    found = {}
+    for row_id in row_ids:
+        for (body,) in database.execute("SELECT body FROM outbox WHERE id = ?", (row_id,)):
+            found[row_id] = body
+    return found
 
 
 def dead_letters(
@@ -313,6 +333,11 @@ def _owed_row(owed: Owed) -> Row:
         owed.body,
         owed.reason,
     )
+
+
+def _altered_row(owed: Owed) -> Row:
+    row = _owed_row(owed)
+    return (*row[1:8], row[9], row[0])
 
 
 def _owed(row: Row) -> Owed:

@@ -23,7 +23,7 @@ from sr_exporter.store.files import DatabaseMoved, Files, LogMoved
 from sr_exporter.store.trimming import Trimming
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from sr_exporter.model import Change
@@ -43,7 +43,7 @@ class _Work:
 
     future: asyncio.Future[Any] | None = None
     batch: Batch | None = None
-    question: Callable[[sqlite3.Connection], Any] | None = None
+    question: Callable[[], Any] | None = None
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class SqliteStore:
         self._opened: queue.SimpleQueue[Kept | Exception] = queue.SimpleQueue()
         self._closed = False
 
-    def load(self) -> Kept:
+    def load(self, hold: Callable[[Owed], Owed] | None = None) -> Kept:
         """Read the database, making it when there is none, and start the thread.
 
         Raises:
@@ -95,7 +95,7 @@ class SqliteStore:
         """
         if self._files is not None:
             self._files.hold()
-        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=[hold], name="store", daemon=True)
         self._thread.start()
         kept = self._opened.get()
         if isinstance(kept, Exception):
@@ -108,17 +108,20 @@ class SqliteStore:
         return self._hand_over(_future(), batch=batch)
 
     def changes(self, since: int, limit: int) -> asyncio.Future[list[Change]]:
-        question = lambda database: rows.changes(database, since, limit)  # noqa: E731
+        question = lambda: rows.changes(self._connected(), since, limit)  # noqa: E731
         return self._hand_over(_future(), question=question)
+
+    def bodies(self, row_ids: Sequence[str]) -> asyncio.Future[dict[str, bytes]]:
+        return self._hand_over(_future(), question=lambda: self._read_bodies(row_ids))
 
     def dead_letters(
         self, *, notifier: str | None, after: Age | None, limit: int
     ) -> asyncio.Future[list[Owed]]:
-        question = lambda database: rows.dead_letters(database, notifier, after, limit)  # noqa: E731
+        question = lambda: rows.dead_letters(self._connected(), notifier, after, limit)  # noqa: E731
         return self._hand_over(_future(), question=question)
 
     def dead_letter(self, row_id: str) -> asyncio.Future[DeadLetter | None]:
-        question = lambda database: rows.dead_letter(database, row_id)  # noqa: E731
+        question = lambda: rows.dead_letter(self._connected(), row_id)  # noqa: E731
         return self._hand_over(_future(), question=question)
 
     def figures(self) -> StoreFigures:
@@ -152,7 +155,7 @@ class SqliteStore:
         future: asyncio.Future[Any],
         *,
         batch: Batch | None = None,
-        question: Callable[[sqlite3.Connection], Any] | None = None,
+        question: Callable[[], Any] | None = None,
     ) -> asyncio.Future[Any]:
         if self._closed:
             future.set_exception(NotKept("the store is closed"))
@@ -166,9 +169,9 @@ class SqliteStore:
 
     # --- the thread ------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, hold: Callable[[Owed], Owed] | None) -> None:
         try:
-            self._opened.put(self._begin())
+            self._opened.put(self._begin(hold))
         except StoreUnusable as error:
             self._opened.put(error)
             return
@@ -182,10 +185,10 @@ class SqliteStore:
             self._write(self._backlog.batch)
         self._disconnect()
 
-    def _begin(self) -> Kept:
+    def _begin(self, hold: Callable[[Owed], Owed] | None) -> Kept:
         if self._files is None:
-            return rows.everything(self._connected(), schema.SCHEMA_VERSION)
-        kept = self._files.read()
+            return rows.everything(self._connected(), schema.SCHEMA_VERSION, hold)
+        kept = self._files.read(hold)
         try:
             self._connected()
         except (sqlite3.Error, NotKept) as error:
@@ -301,11 +304,28 @@ class SqliteStore:
             return
         self._figures.error = None
 
-    def _answer(
-        self, future: asyncio.Future[Any] | None, question: Callable[[sqlite3.Connection], Any]
-    ) -> None:
+    def _read_bodies(self, row_ids: Sequence[str]) -> dict[str, bytes]:
+        waiting = self._backlog.batch.outbox
+        said = {row_id: waiting[row_id] for row_id in row_ids if row_id in waiting}
+        found = {
+            row_id: owed.body for row_id, owed in said.items() if owed and owed.body is not None
+        }
+        left = [row_id for row_id in row_ids if row_id not in found and said.get(row_id, True)]
+        return found | self._read_kept_bodies(left) if left else found
+
+    def _read_kept_bodies(self, row_ids: Sequence[str]) -> dict[str, bytes]:
         try:
-            _settle(future, None, question(self._connected()))
+            return rows.bodies(self._connected(), row_ids)
+        except sqlite3.Error:
+            if self._files is None or self._database is not None:
+                raise
+        # The disk has taken nothing since the start: it can be read all the same.
+        with examine.looking(self._files.path) as database:
+            return rows.bodies(database, row_ids)
+
+    def _answer(self, future: asyncio.Future[Any] | None, question: Callable[[], Any]) -> None:
+        try:
+            _settle(future, None, question())
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live on
             _settle(future, NotKept(str(error)))
 

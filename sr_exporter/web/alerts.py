@@ -13,7 +13,7 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from sr_exporter import __version__
-from sr_exporter.notify.alerts import rfc3339
+from sr_exporter.notify.alerts import is_about, rfc3339
 from sr_exporter.notify.payload import ENDS_AFTER_SECONDS
 from sr_exporter.web.errors import JSONResponse
 from sr_exporter.web.matchers import expression, matcher
@@ -58,9 +58,7 @@ class AlertsRoutes:
             levels, receivers = await self._asked(request)
         except ValueError as error:
             return _bad(error)
-        return StreamingResponse(
-            self._groups(levels, receivers if levels else ()), media_type="application/json"
-        )
+        return StreamingResponse(self._groups(levels, receivers), media_type="application/json")
 
     async def status(self, _: Request) -> Response:
         """`GET /api/v2/status`."""
@@ -100,12 +98,13 @@ class AlertsRoutes:
         """
         filters = _filters(request)
         names = list(self._receivers())
+        asked: list[str] | None = None
         if receiver := request.query_params.get("receiver"):
             try:
                 fits = expression(receiver)
             except ValueError as error:
                 raise ValueError(f"failed to parse receiver param: {error}") from None
-            names = [name for name in names if fits(name)]
+            names = asked = [name for name in names if fits(name)]
             if not names:
                 return [], []
         # Nothing of ours is silenced, inhibited or unprocessed: all there is is active.
@@ -116,7 +115,8 @@ class AlertsRoutes:
         found = []
         for level in self._book.levels():
             record = level.record
-            if record.resolved_at is None and all(fits(record.labels) for fits in filters):
+            told = asked is None or _is_told(level, asked)
+            if record.resolved_at is None and told and all(fits(record.labels) for fits in filters):
                 found.append(level)
             if loop.time() >= pause_at:
                 await asyncio.sleep(0)
@@ -124,7 +124,7 @@ class AlertsRoutes:
         return sorted(found, key=lambda level: level.record.fingerprint), names
 
     async def _list(self, levels: Sequence[Level]) -> AsyncIterator[bytes]:
-        receivers = [{"name": name} for name in self._receivers()]
+        receivers = self._receivers()
         ends_at = _moment(self._clock() + ENDS_AFTER_SECONDS)
         yield b"["
         for first in range(0, len(levels), _AT_ONCE):
@@ -138,9 +138,10 @@ class AlertsRoutes:
         self, levels: Sequence[Level], receivers: Sequence[str]
     ) -> AsyncIterator[bytes]:
         yield b"["
-        for number, name in enumerate(receivers):
+        told = ((name, [one for one in levels if _is_told(one, [name])]) for name in receivers)
+        for number, (name, theirs) in enumerate((name, some) for name, some in told if some):
             yield (b"," if number else b"") + b'{"alerts":'
-            async for written in self._list(levels):
+            async for written in self._list(theirs):
                 yield written
             yield b',"labels":{},"receiver":' + msgspec.json.encode({"name": name}) + b"}"
         yield b"]"
@@ -150,13 +151,18 @@ def _filters(request: Request) -> list[Callable[..., bool]]:
     return [matcher(text) for text in request.query_params.getlist("filter")]
 
 
-def _item(level: Level, receivers: Sequence[dict[str, str]], ends_at: str) -> dict[str, Any]:
+def _is_told(level: Level, receivers: Sequence[str]) -> bool:
+    """Whether any of these is told: of a notifier in trouble all are, but itself."""
+    return any(not is_about(level.record, name) for name in receivers)
+
+
+def _item(level: Level, receivers: Sequence[str], ends_at: str) -> dict[str, Any]:
     record = level.record
     return {
         "annotations": record.annotations,
         "endsAt": ends_at,
         "fingerprint": record.fingerprint,
-        "receivers": receivers,
+        "receivers": [{"name": name} for name in receivers if not is_about(record, name)],
         "startsAt": _moment(record.starts_at),
         "status": {"inhibitedBy": [], "silencedBy": [], "state": "active"},
         "updatedAt": _moment(level.changed_at),

@@ -40,18 +40,13 @@ class NotificationsRoutes:
         after = None if asked.cursor is None else _age(asked.cursor)
         notifier = asked.filters.get("notifier")
         try:
-            # One more than is shown tells whether there is a next page.
-            found = await self._letters.find(
-                Asked(Standing(state), notifier, after, asked.limit + 1)
-            )
+            page = await self._letters.find(Asked(Standing(state), notifier, after, asked.limit))
         except NotKept as error:
             raise Refused(503, f"the store cannot be read: {error}", _RETRY_AFTER) from None
-        shown = found[: asked.limit]
-        more = len(found) > len(shown)
         return JSONResponse(
             {
-                "items": [_item(owed) for owed in shown],
-                "next": _cursor(shown[-1].age) if more else None,
+                "items": [_item(owed) for owed in page.rows],
+                "next": None if page.next is None else _cursor(page.next),
             }
         )
 
@@ -80,7 +75,7 @@ def _item(owed: Owed) -> dict[str, Any]:
         "due_at": owed.due_at,
         "attempts": owed.attempts,
         "reason": owed.reason,
-        "notification": msgspec.Raw(owed.body),
+        "notification": msgspec.Raw(owed.whole),
     }
 
 

@@ -29,6 +29,7 @@ NATIVE = [
     "OpenSIPSNotReady",
     "OpenSIPSSourceDown",
     "OpenSIPSReportedNotReady",
+    "SRExporterNotifierFailing",
     "SRExporterWatchdog",
 ]
 #: What dashboards there are, and the variables a link to each may fill.

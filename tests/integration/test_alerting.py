@@ -26,6 +26,9 @@ _ROUTE = "route: {receiver: none}\nreceivers: [{name: none}]\n"
 
 
 class RealAlertmanager:
+    #: Of the process, where the test may stop it for a while.
+    pid: int
+
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.session = requests.Session()
@@ -60,8 +63,9 @@ def alertmanager(
         f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",
         log=folder / "alertmanager.log",
-    ):
+    ) as started:
         running = RealAlertmanager(port)
+        running.pid = started.pid
         eventually(running.ready, within=20)
         yield running
         running.session.close()

@@ -1,4 +1,4 @@
-"""What becomes of a delivery, whatever befalls it: one table, asked of the sender on the wire.
+"""What becomes of a delivery, whatever befalls it: one table, asked of both senders on the wire.
 
 Settled is what was answered with 2xx. Dead is what the receiver does not want. Everything else
 is tried again: what was not answered may have been heard, or not.
@@ -7,26 +7,36 @@ is tried again: what was not answered may have been heard, or not.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import re
 import socket
 import ssl
+import struct
 import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 import pytest
 import trustme
 
-from sr_exporter.config import Access, SecretUrl, Tls, Webhook
+from sr_exporter.config import Access, Alertmanager, SecretUrl, Tls, Webhook
+from sr_exporter.notify.alertmanager import Instance
+from sr_exporter.notify.book import Level
 from sr_exporter.notify.queues import Queue
 from sr_exporter.notify.webhook import WebhookSender
-from sr_exporter.store.contract import Batch, Owed, Standing
+from sr_exporter.store.contract import AlertRecord, Batch, Owed, Standing
 from sr_exporter.tasks import Tasks
 from tests.peer import OK, Peer, closes, many_peers, resets, says, says_and_closes, trickles
+from tests.ports import reserve_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
+Script = Callable[[Peer, socket.socket], None]
 CA = trustme.CA()
 TIMEOUT_SECONDS = 0.5
 NOW = 1000.0
@@ -110,9 +120,71 @@ def fates(config: Webhook, ids: list[str]) -> dict[str, Told]:
     return asyncio.run(run())
 
 
-def hook(url: str, ca: str | None = None) -> Webhook:
-    access = Access(tls=Tls(ca) if ca else None)
+def hook(url: str, ca: trustme.CA | None = None) -> Webhook:
+    access = Access(tls=Tls(ca.cert_pem.bytes().decode()) if ca else None)
     return Webhook("n", SecretUrl(url), timeout_seconds=TIMEOUT_SECONDS, access=access)
+
+
+# --- the two senders -----------------------------------------------------------------------
+
+
+def by_webhook(url: str, ca: trustme.CA | None = None) -> list[Told]:
+    """Deliver one notification once."""
+    return list(fates(hook(f"{url}/", ca), ["a"]).values())
+
+
+def by_alertmanager(url: str, ca: trustme.CA | None = None, *, times: int = 1) -> list[Told]:
+    """Send one alert so many times, each once; give what became of each."""
+    access = Access(tls=Tls(ca.cert_pem.bytes().decode()) if ca else None)
+    config = Alertmanager("n", (url,), timeout_seconds=TIMEOUT_SECONDS, access=access)
+
+    async def run() -> list[Told]:
+        counts = Counts()
+        instance = Instance(
+            config, url, OneAlert(), counts, clock=lambda: NOW, on_turn=lambda: None
+        )
+        told = []
+        try:
+            for _ in range(times):
+                await instance.send(whole=True)
+                told.append(Told(counts.fates.pop(), instance.error))
+        finally:
+            instance.close()
+        return told
+
+    return asyncio.run(run())
+
+
+SENDERS = {"webhook": by_webhook, "alertmanager": by_alertmanager}
+
+
+class OneAlert:
+    """Implements `AlertBook`, as far as a sender asks for it."""
+
+    version = 1
+
+    def levels(self) -> list[Level]:
+        record = AlertRecord("0", {"alertname": "x"}, {}, NOW, None, "http://sr.example/")
+        return [Level(record, version=1, changed_at=NOW)]
+
+
+class Counts:
+    """Implements `NotifierObserver`: what became of each attempt."""
+
+    def __init__(self) -> None:
+        self.fates: list[Fate] = []
+
+    def accepted(self, _: str) -> None:
+        self.fates.append(Fate.SETTLED)
+
+    def retried(self, _: str) -> None:
+        self.fates.append(Fate.AGAIN)
+
+    def dead(self, _: str) -> None:
+        self.fates.append(Fate.DEAD)
+
+    def __getattr__(self, _: str):
+        return lambda *_: None
 
 
 # --- status codes --------------------------------------------------------------------------
@@ -156,6 +228,23 @@ def test_every_status_code(hundred):
             assert told == expected(int(row))
 
 
+def test_every_status_code_of_an_alertmanager():
+    """By the same table, each with its reason: what is tried again is the level as it is then."""
+    codes = iter(range(200, 600))
+
+    def answers_in_turn(peer: Peer, connection: socket.socket) -> None:
+        peer.read_request(connection)
+        connection.sendall(b"HTTP/1.1 %d So\r\nContent-Length: 0\r\n\r\n" % next(codes))
+        peer.wait_for_hang_up(connection)
+
+    with many_peers() as peers:
+        peer = peers(answers_in_turn)
+        found = by_alertmanager(f"http://127.0.0.1:{peer.port}", times=400)
+    assert dict(zip(range(200, 600), found, strict=True)) == {
+        code: expected(code) for code in range(200, 600)
+    }
+
+
 @pytest.mark.parametrize("code", [100, 101, 102, 103, 199, 200, 299, 302, 400, 408, 429, 500, 599])
 def test_a_status_code_s_reason(code):
     """What is said of it."""
@@ -175,7 +264,76 @@ def test_an_interim_response_is_not_the_answer(code):
     assert found == {"a": Told(Fate.SETTLED, None)}
 
 
-# --- no answer -----------------------------------------------------------------------------
+# --- everything else -------------------------------------------------------------------------
+
+LATE = r"no whole answer within 0\.5 s"
+SETTLED = Fate.SETTLED, ""
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+
+
+class Place(NamedTuple):
+    url: str
+    #: Whom the sender trusts.
+    ca: trustme.CA | None = None
+    peer: Peer | None = None
+
+
+Places = Callable[[], contextlib.AbstractContextManager[Place]]
+
+
+def at(script: Script, *, ca: trustme.CA | None = None) -> Places:
+    """Give who behaves like this; over TLS where somebody is to be trusted."""
+
+    @contextlib.contextmanager
+    def place() -> Iterator[Place]:
+        with many_peers() as peers:
+            peer = peers(script)
+            yield Place(f"{'https' if ca else 'http'}://127.0.0.1:{peer.port}", ca, peer)
+
+    return place
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[Place]:
+    """Give a port at which nobody listens."""
+    with reserve_port() as reserved:
+        yield Place(f"http://127.0.0.1:{reserved.getsockname()[1]}")
+
+
+@contextlib.contextmanager
+def a_full_backlog() -> Iterator[Place]:
+    """Give who takes no connection, as a firewall that drops."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            yield Place(f"http://127.0.0.1:{port}")
+
+
+def no_way(error: OSError) -> Places:
+    """Give a host that is not found, or not reached."""
+
+    @contextlib.contextmanager
+    def place() -> Iterator[Place]:
+        with mock.patch.object(socket, "getaddrinfo", side_effect=error):
+            yield Place("http://receiver.example")
+
+    return place
+
+
+@contextlib.contextmanager
+def a_name_nobody_answers_for() -> Iterator[Place]:
+    """Give a host whose name is looked up for ever: its thread cannot be called back."""
+    over = threading.Event()
+
+    def waits(*_: object, **__: object) -> object:
+        over.wait(30)
+        raise socket.gaierror(socket.EAI_AGAIN, "later")
+
+    with mock.patch.object(socket, "getaddrinfo", waits):
+        try:
+            yield Place("http://receiver.example")
+        finally:
+            over.set()
 
 
 def hangs(peer: Peer, connection: socket.socket) -> None:
@@ -183,10 +341,28 @@ def hangs(peer: Peer, connection: socket.socket) -> None:
     peer.wait_for_hang_up(connection)
 
 
-def over_tls(script: Callable[[Peer, socket.socket], None], host: str = "127.0.0.1"):
+def resets_unread(peer: Peer, connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def resets_in_its_answer(peer: Peer, connection: socket.socket) -> None:
+    peer.read_request(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX:")
+    resets_unread(peer, connection)
+
+
+def closes_unread(peer: Peer, connection: socket.socket) -> None:
+    """Say nothing, and hear nothing: what comes is answered by the kernel, with a reset."""
+
+
+def never_reads(peer: Peer, connection: socket.socket) -> None:
+    peer.over.wait(30)
+
+
+def over_tls(script: Script, host: str = "127.0.0.1", **certificate: Any) -> Script:
     """Have a script speak over TLS; what fails before is the client's affair."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    CA.issue_cert(host).configure_cert(context)
+    CA.issue_cert(host, **certificate).configure_cert(context)
 
     def wrapped(peer: Peer, connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as secured:
@@ -195,142 +371,158 @@ def over_tls(script: Callable[[Peer, socket.socket], None], host: str = "127.0.0
     return wrapped
 
 
-LATE = r"no whole answer within 0\.5 s"
-BROKEN = {
-    "closed without a word": (closes, r"Remote end closed connection without response"),
-    "reset": (resets, r"connection reset by peer"),
-    "silent": (hangs, LATE),
-    "a status line that never ends": (trickles(b"HTTP/1.1 2", b"0"), LATE),
-    "headers that never end": (trickles(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n"), LATE),
-    "interim responses without end": (trickles(b"", b"HTTP/1.1 103 So\r\n\r\n"), LATE),
-    "cut in its status line": (says_and_closes(b"HTTP/1.1"), r"not HTTP: .*"),
-    "not HTTP": (says_and_closes(b"SSH-2.0-OpenSSH_9.2\r\n"), r"not HTTP: BadStatusLine"),
-    "no code": (says_and_closes(b"HTTP/1.1 OK\r\n\r\n"), r"not HTTP: BadStatusLine"),
-    "a code of four digits": (says_and_closes(b"HTTP/1.1 2000 OK\r\n\r\n"), r"not HTTP: .*"),
-    "another HTTP": (says_and_closes(b"HTTP/2.0 200 OK\r\n\r\n"), r"not HTTP: UnknownProtocol"),
+def drips_its_handshake(peer: Peer, connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(b"\x16\x03\x03\x40\x00")
+    while not peer.over.wait(0.02):
+        connection.sendall(b"\x02")
+
+
+def speaks_plainly(peer: Peer, connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+def unresolved(number: int, words: str) -> Places:
+    return no_way(socket.gaierror(number, words))
+
+
+OTHER_CA = trustme.CA()
+EXPIRED = datetime(2020, 1, 1, tzinfo=UTC)
+#: What may befall a delivery: where it goes, what becomes of it, and what is said of that.
+TABLE: dict[str, tuple[Places, tuple[Fate, str]]] = {
+    # The way there.
+    "name not found": (
+        unresolved(socket.EAI_NONAME, "Name or service not known"),
+        (Fate.AGAIN, r"name not resolved: Name or service not known"),
+    ),
+    "name server in trouble": (
+        unresolved(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+        (Fate.AGAIN, r"name not resolved: Temporary failure in name resolution"),
+    ),
+    "name never answered for": (a_name_nobody_answers_for, (Fate.AGAIN, LATE)),
+    "network unreachable": (
+        no_way(OSError(errno.ENETUNREACH, "Network is unreachable")),
+        (Fate.AGAIN, r"network is unreachable"),
+    ),
+    "host unreachable": (
+        no_way(OSError(errno.EHOSTUNREACH, "No route to host")),
+        (Fate.AGAIN, r"no route to host"),
+    ),
+    "no descriptor left": (
+        no_way(OSError(errno.EMFILE, "Too many open files")),
+        (Fate.AGAIN, r"too many open files"),
+    ),
+    "refused": (nobody, (Fate.AGAIN, r"connection refused")),
+    "connection not taken": (a_full_backlog, (Fate.AGAIN, LATE)),
+    # TLS.
+    "certificate untrusted": (
+        at(over_tls(says(OK)), ca=OTHER_CA),
+        (Fate.AGAIN, r"TLS: the certificate is not trusted: .+"),
+    ),
+    "certificate for another host": (
+        at(over_tls(says(OK), "other.example"), ca=CA),
+        (Fate.AGAIN, r"TLS: the certificate is for another host: .+"),
+    ),
+    "certificate expired": (
+        at(over_tls(says(OK), not_after=EXPIRED), ca=CA),
+        (Fate.AGAIN, r"TLS: the certificate .*expired"),
+    ),
+    "TLS where none is": (at(speaks_plainly, ca=CA), (Fate.AGAIN, r"TLS: .+")),
+    "handshake silent": (at(never_reads, ca=CA), (Fate.AGAIN, LATE)),
+    "handshake that never ends": (at(drips_its_handshake, ca=CA), (Fate.AGAIN, LATE)),
+    "handshake reset": (at(resets_unread, ca=CA), (Fate.AGAIN, r"connection reset by peer")),
+    "handshake closed": (at(closes_unread, ca=CA), (Fate.AGAIN, r".+")),
+    "silent behind TLS": (at(over_tls(hangs), ca=CA), (Fate.AGAIN, LATE)),
+    "reset behind TLS": (at(over_tls(resets), ca=CA), (Fate.AGAIN, r".+")),
+    "taken behind TLS": (at(over_tls(says(OK)), ca=CA), SETTLED),
+    # No answer.
+    "reset before the request is read": (
+        at(resets_unread),
+        (Fate.AGAIN, r"connection reset by peer|Remote end closed .*|broken pipe"),
+    ),
+    "closed before the request is read": (
+        at(closes_unread),
+        (Fate.AGAIN, r"connection reset by peer|Remote end closed .*|broken pipe"),
+    ),
+    "request not read": (at(never_reads), (Fate.AGAIN, LATE)),
+    "reset": (at(resets), (Fate.AGAIN, r"connection reset by peer")),
+    "closed without a word": (
+        at(closes),
+        (Fate.AGAIN, r"Remote end closed connection without response"),
+    ),
+    "silent": (at(hangs), (Fate.AGAIN, LATE)),
+    # No whole answer.
+    "reset in its answer": (at(resets_in_its_answer), (Fate.AGAIN, r"connection reset by peer")),
+    "cut in its status line": (at(says_and_closes(b"HTTP/1.1")), (Fate.AGAIN, r"not HTTP: .+")),
+    "a status line that never ends": (at(trickles(b"HTTP/1.1 2", b"0")), (Fate.AGAIN, LATE)),
+    "headers that never end": (
+        at(trickles(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n")),
+        (Fate.AGAIN, LATE),
+    ),
+    "interim responses that trickle": (
+        at(trickles(b"", b"HTTP/1.1 103 So\r\n\r\n", every=0.1)),
+        (Fate.AGAIN, LATE),
+    ),
+    "interim responses without end": (
+        at(trickles(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 9)),
+        (Fate.AGAIN, r"more than 16 interim responses, and no answer"),
+    ),
+    # No HTTP.
+    "another protocol": (
+        at(says_and_closes(b"SSH-2.0-OpenSSH_9.2\r\n")),
+        (Fate.AGAIN, r"not HTTP: BadStatusLine"),
+    ),
+    "garbage": (at(says_and_closes(b"\xff" * 100)), (Fate.AGAIN, r"not HTTP: .+")),
+    "no code": (
+        at(says_and_closes(b"HTTP/1.1 OK\r\n\r\n")),
+        (Fate.AGAIN, r"not HTTP: BadStatusLine"),
+    ),
+    "a code of four digits": (
+        at(says_and_closes(b"HTTP/1.1 2000 OK\r\n\r\n")),
+        (Fate.AGAIN, r"not HTTP: .+"),
+    ),
+    "another HTTP": (
+        at(says_and_closes(b"HTTP/2.0 200 OK\r\n\r\n")),
+        (Fate.AGAIN, r"not HTTP: UnknownProtocol"),
+    ),
     "a header line too long": (
-        says_and_closes(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"),
-        r"not HTTP: LineTooLong",
+        at(says_and_closes(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n")),
+        (Fate.AGAIN, r"not HTTP: LineTooLong"),
     ),
     "too many headers": (
-        says_and_closes(b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 200 + b"\r\n"),
-        r"not HTTP: HTTPException",
+        at(says_and_closes(b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 200 + b"\r\n")),
+        (Fate.AGAIN, r"not HTTP: HTTPException"),
+    ),
+    # It was taken: to send it again for its answer's sake would be to send it twice.
+    "a body that never ends": (at(trickles(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 1000)), SETTLED),
+    "a body of a terabyte": (
+        at(trickles(b"HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n", b"x" * 65536)),
+        SETTLED,
+    ),
+    "a body cut off": (
+        at(says_and_closes(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")),
+        SETTLED,
+    ),
+    "a body in chunks cut off": (at(says_and_closes(CHUNKED + b"\r\n5\r\nab")), SETTLED),
+    "a body that is not as its headers say": (
+        at(says_and_closes(CHUNKED + b"Content-Encoding: gzip\r\n\r\nzz\r\n")),
+        SETTLED,
     ),
 }
+#: Nothing of a delivery may be sent to who is none of these.
+UNTRUSTED = [what for what in TABLE if what.startswith("certificate ")]
 
 
-@pytest.mark.parametrize("what", BROKEN)
-def test_what_is_no_answer_is_tried_again(what):
-    """Its reason says what happened."""
-    script, reason = BROKEN[what]
-    with many_peers() as peers:
-        peer = peers(script)
-        (told,) = fates(hook(f"http://127.0.0.1:{peer.port}/"), ["a"]).values()
-    assert told.fate is Fate.AGAIN
-    assert re.fullmatch(reason, told.reason or "")
-
-
-ENDLESS = {
-    "a body that never ends": trickles(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 1000),
-    "a body of a terabyte": trickles(
-        b"HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n", b"x" * 65536
-    ),
-    "a body cut off": says_and_closes(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"),
-    "a body that is not as its headers say": says_and_closes(
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n\r\nzz\r\n"
-    ),
-}
-
-
-@pytest.mark.parametrize("what", ENDLESS)
-def test_what_follows_a_2xx_does_not_matter(what):
-    """It was taken: to send it again for its answer's sake would be to send it twice."""
-    with many_peers() as peers:
-        peer = peers(ENDLESS[what])
-        found = fates(hook(f"http://127.0.0.1:{peer.port}/"), ["a"])
-    assert found == {"a": Told(Fate.SETTLED, None)}
-
-
-def test_nobody_who_listens_is_tried_again():
-    """A receiver that is started anew."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    found = fates(hook(f"http://127.0.0.1:{port}/"), ["a"])
-    assert found == {"a": Told(Fate.AGAIN, "connection refused")}
-
-
-def test_who_takes_no_connection_is_tried_again():
-    """A backlog that is full, as behind a firewall that drops."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        port = full.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)):
-            (told,) = fates(hook(f"http://127.0.0.1:{port}/"), ["a"]).values()
-    assert told == Told(Fate.AGAIN, f"no whole answer within {TIMEOUT_SECONDS:g} s")
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (
-            socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
-            "name not resolved: Name or service not known",
-        ),
-        (
-            socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
-            "name not resolved: Temporary failure in name resolution",
-        ),
-        (OSError(101, "Network is unreachable"), "network is unreachable"),
-        (OSError(113, "No route to host"), "no route to host"),
-        (OSError(24, "Too many open files"), "too many open files"),
-    ],
-)
-def test_a_way_that_is_not_there_is_tried_again(monkeypatch, error, reason):
-    """Names and routes come back."""
-
-    def no_way(*args: object, **kwargs: object) -> object:
-        raise error
-
-    monkeypatch.setattr(socket, "getaddrinfo", no_way)
-    found = fates(hook("http://receiver.example/"), ["a"])
-    assert found == {"a": Told(Fate.AGAIN, reason)}
-
-
-def test_a_name_that_is_never_resolved_is_given_up_at_the_deadline(monkeypatch):
-    """Though its thread cannot be called back."""
-    over = threading.Event()
-
-    def waits(*args: object, **kwargs: object) -> object:
-        over.wait(30)
-        raise socket.gaierror(socket.EAI_AGAIN, "later")
-
-    monkeypatch.setattr(socket, "getaddrinfo", waits)
-    try:
-        found = fates(hook("http://receiver.example/"), ["a"])
-    finally:
-        over.set()
-    assert found == {"a": Told(Fate.AGAIN, f"no whole answer within {TIMEOUT_SECONDS:g} s")}
-
-
-# --- TLS -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("script", "ca", "reason"),
-    [
-        (over_tls(says(OK)), trustme.CA(), r"TLS: the certificate is not trusted: .*"),
-        (over_tls(says(OK), "other.example"), CA, r"TLS: the certificate is for another host: .*"),
-        (says_and_closes(b""), CA, r".*"),
-        (hangs, CA, LATE),
-    ],
-    ids=["untrusted", "another host", "no TLS", "silent"],
-)
-def test_whoever_is_not_trusted_is_tried_again(script, ca, reason):
-    """Certificates are mended; nothing was sent."""
-    with many_peers() as peers:
-        peer = peers(script)
-        (told,) = fates(
-            hook(f"https://127.0.0.1:{peer.port}/", ca.cert_pem.bytes().decode()), ["a"]
-        ).values()
-        assert not any(b"POST" in request for request in peer.requests)
-    assert told.fate is Fate.AGAIN
-    assert re.fullmatch(reason, told.reason or "")
+@pytest.mark.parametrize("kind", SENDERS)
+@pytest.mark.parametrize("what", TABLE)
+def test_what_befalls_a_delivery(what, kind):
+    """By the table, whoever sends it."""
+    places, (fate, reason) = TABLE[what]
+    with places() as place:
+        (told,) = SENDERS[kind](place.url, place.ca)
+        heard = place.peer.requests if place.peer is not None else []
+    assert told.fate is fate
+    assert re.fullmatch(reason, told.reason or ""), told.reason
+    if what in UNTRUSTED:
+        assert heard == []

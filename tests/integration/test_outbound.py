@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-import urllib3.util.connection
 
+from sr_exporter import connections
 from sr_exporter.outbound import Answer, Failure, Outbound, OutboundError, Post
 from tests.harness import eventually
 from tests.peer import OK, Peer, closes, many_peers, resets, says, says_and_closes, trickles
@@ -170,13 +170,9 @@ def test_the_next_request_has_a_connection_of_its_own(peers, pool):
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b""),
         (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
-        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     ],
-    ids=[
-        "silence", "header", "status-line", "body", "chunks", "no-chunk", "body-to-the-end",
-        "continue",
-    ],
-)  # fmt: skip
+    ids=["silence", "header", "status-line", "body", "chunks", "no-chunk", "body-to-the-end"],
+)
 def test_a_trickling_peer_is_left_at_the_deadline(peers, pool, start, drop):
     """However a peer spreads its answer, the deadline is for the whole of it."""
     peer = peers(trickles(start, drop))
@@ -279,6 +275,72 @@ def test_a_body_without_end_is_left_at_the_limit(peers, pool):
     assert peer.hung_up.wait(10)
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "drop", "message"),
+    [
+        (
+            b"",
+            b"HTTP/1.1 100 Continue\r\n\r\n" * 9,
+            "more than 16 interim responses, and no answer",
+        ),
+        (
+            b"",
+            b"HTTP/1.1 103 So\r\nLink: </a>\r\n\r\n" * 9,
+            "more than 16 interim responses, and no answer",
+        ),
+        (
+            CHUNKED + b"0\r\n",
+            b"X: x\r\n" * 10_000,
+            "the answer is longer than 263144 bytes, headers and all",
+        ),
+        (
+            CHUNKED + b"0\r\nX: ",
+            b"x" * 50_000,
+            None,  # which limit comes first is the library's affair
+        ),
+        (CHUNKED, b"1\r\nx\r\n" * 10_000, "the answer is longer than 1000 bytes"),
+    ],
+    ids=["continue", "early hints", "trailers", "a long trailer", "small chunks"],
+)
+def test_whoever_talks_without_end_is_left_long_before_the_deadline(
+    peers, pool, start, drop, message
+):
+    """Else it would keep the processor busy, and us from everybody else."""
+    peer = peers(trickles(start, drop))
+    began = time.monotonic()
+    error = failed(pool, to(peer))
+    assert time.monotonic() - began < LONG / 2
+    if message is not None:
+        assert (error.failure, str(error)) == (Failure.TOO_BIG, message)
+    assert error.failure is not Failure.TIMEOUT
+    assert peer.hung_up.wait(10)
+    assert thread_is_free(pool)
+
+
+def test_what_is_said_on_a_connection_is_counted_for_each_answer(peers, pool):
+    """Not for all of them together: a connection may live for months."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX: %s\r\n\r\nfine" % (b"x" * 50_000)
+    peer = peers(lambda peer, connection: _answers_on(peer, connection, answer))
+
+    async def run() -> None:
+        outbound = Outbound(pool)
+        for _ in range(10):
+            assert (await outbound.post(to(peer), wants_body=lambda _: True)).body == b"fine"
+        outbound.hang_up()
+
+    asyncio.run(run())
+    assert peer.connections == 1
+
+
+def _answers_on(peer: Peer, connection: socket.socket, answer: bytes) -> None:
+    while True:
+        peer.read_request(connection)
+        connection.sendall(answer)
+
+
 def test_a_compressed_body_is_not_unpacked(peers, pool):
     """What comes is given as it came: nothing grows in memory past the limit."""
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n"
@@ -365,13 +427,13 @@ def test_a_connection_made_after_the_deadline_is_of_no_use(peers, pool, monkeypa
     """A host whose second address answers too late is held to the deadline all the same."""
     peer = peers(trickles(b"HTTP/1.1 200 OK\r\nX: ", b"x"))
     over = threading.Event()
-    connect = urllib3.util.connection.create_connection
+    connect = connections.Sockets.connect
 
-    def slow(*args: object, **kwargs: object) -> object:
+    def slow(*args: object) -> object:
         assert over.wait(30)
-        return connect(*args, **kwargs)  # type: ignore[arg-type]
+        return connect(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(urllib3.util.connection, "create_connection", slow)
+    monkeypatch.setattr(connections.Sockets, "connect", slow)
 
     async def run() -> None:
         outbound = Outbound(pool)
@@ -382,6 +444,42 @@ def test_a_connection_made_after_the_deadline_is_of_no_use(peers, pool, monkeypa
     asyncio.run(run())
     over.set()
     assert thread_is_free(pool)
+
+
+def test_an_address_that_takes_no_connection_does_not_use_up_the_time(peers, pool, monkeypatch):
+    """Half of a pair is down, and its packets dropped: the other half is asked, and then first."""
+    closing = says(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    peer = peers(closing)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", one))
+            for one in (port, peer.port)
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: list(found))
+
+        async def run() -> list[float]:
+            outbound, took = Outbound(pool), []
+            for _ in range(2):
+                began = time.monotonic()
+                answer = await outbound.post(to(peer, timeout=2.0), wants_body=lambda _: True)
+                took.append(time.monotonic() - began)
+                assert answer.body == b"fine"
+            outbound.hang_up()
+            return took
+
+        with socket.create_connection(("127.0.0.1", port)):
+            first, second = asyncio.run(run())
+    assert first >= 1.0 > second
+    assert peer.connections == 2
+
+
+def test_an_address_of_ipv6_is_asked(pool):
+    """By its number in brackets."""
+    with many_peers() as make:
+        peer = make(says(OK), "::1")
+        post = Post(f"http://[::1]:{peer.port}/", b"{}", LONG, 10, {})
+        assert posted(pool, post).body == b"fine"
 
 
 def test_every_answer_after_a_failure_is_heard(peers, pool):

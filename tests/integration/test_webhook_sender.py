@@ -9,14 +9,28 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sr_exporter.config import SecretUrl, Webhook
+from sr_exporter.errors import NotKept
+from sr_exporter.notify import payload
+from sr_exporter.notify.alerts import Alert
 from sr_exporter.notify.queues import Queue
 from sr_exporter.notify.webhook import WebhookSender
-from sr_exporter.store.contract import Batch, Owed, Standing
+from sr_exporter.store.contract import Batch, Gist, Owed, Standing
 from sr_exporter.tasks import Tasks
+from tests.harness import eventually
 from tests.receiver import Receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+
+#: A notification as the outbox has it.
+WHOLE = payload.webhook(
+    Alert({"source": "s"}, {}, 0.0, ""),
+    receiver="hook",
+    external_url="",
+    resolved_at=None,
+    reason=payload.FIRST,
+)
 
 
 class SlowStore:
@@ -133,7 +147,114 @@ def test_when_a_receiver_is_back_nothing_waits_any_longer(away, headers, heard):
 
     with Receiver(503, headers=headers) as receiver:
         asyncio.run(run())
-        assert {one.delivery for one in receiver.accepted} == {"c-3", *heard}
+        # An answer is noted later than its sender may know of it.
+        eventually(lambda: {one.delivery for one in receiver.accepted} == {"c-3", *heard})
+
+
+class LeftStore(QuickStore):
+    """Has the bodies of rows, unless it is `broken`."""
+
+    def __init__(self, bodies: dict[str, bytes]) -> None:
+        self._bodies = bodies
+        self.broken = False
+        self.asked = 0
+
+    def bodies(self, row_ids: Sequence[str]) -> asyncio.Future[dict[str, bytes]]:
+        self.asked += 1
+        found: asyncio.Future[dict[str, bytes]] = asyncio.get_running_loop().create_future()
+        if self.broken:
+            found.set_exception(NotKept("the disk is gone"))
+        else:
+            bodies = self._bodies
+            found.set_result({name: bodies[name] for name in row_ids if name in bodies})
+        return found
+
+
+class Counting(Nobody):
+    """Counts what was given up."""
+
+    def __init__(self) -> None:
+        self.given_up = 0
+
+    def dead(self, _: str) -> None:
+        self.given_up += 1
+
+
+def _left(seq: int, subject: str) -> Owed:
+    """Give a row whose body is left to the store."""
+    return replace(_owed(seq, subject), body=None, gist=Gist({}, firing=True), size=30)
+
+
+def test_what_the_store_has_no_more_is_let_go_of_and_nothing_else():
+    """Somebody took it out: the next of its key is delivered, and what would leave with it."""
+
+    async def run() -> None:
+        queue, tasks, observer = Queue(), Tasks(), Counting()
+        for seq, subject in enumerate(('["s","a"]', '["s","a"]', '["s","b"]'), 1):
+            queue.add(_left(seq, subject), kept=True)
+        sender = WebhookSender(
+            Webhook("hook", SecretUrl(receiver.url), group_wait_seconds=0.5),
+            queue,
+            LeftStore({one.id: WHOLE for one in queue.rows()[1:]}),
+            observer,
+            clock=lambda: 1.0,
+        )
+        sender.start(tasks)
+        await _until(lambda: not len(queue))
+        assert observer.given_up == 1
+        sender.close()
+        await tasks.stop()
+
+    with Receiver() as receiver:
+        asyncio.run(run())
+        assert sum(len(one.body["alerts"]) for one in receiver.accepted) == 2
+
+
+def test_a_store_that_cannot_be_read_is_asked_again():
+    """As a receiver that cannot be reached is: with a backoff."""
+    now = [1.0]
+
+    async def run() -> None:
+        queue, tasks = Queue(), Tasks()
+        queue.add(_left(1, "a"), kept=True)
+        store = LeftStore({"a-1": WHOLE})
+        store.broken = True
+        sender = WebhookSender(
+            Webhook("hook", SecretUrl(receiver.url)), queue, store, Nobody(), clock=lambda: now[0]
+        )
+        sender.start(tasks)
+        await _until(lambda: [row.attempts for row in queue.rows()] == [1])
+        store.broken = False
+        now[0] += 5.0
+        await _until(lambda: not len(queue))
+        sender.close()
+        await tasks.stop()
+
+    with Receiver() as receiver:
+        asyncio.run(run())
+        assert [(one.delivery, one.raw) for one in receiver.accepted] == [("a-1", WHOLE)]
+
+
+def test_bodies_are_read_many_at_once():
+    """And not each when it is sent."""
+
+    async def run() -> None:
+        queue, tasks = Queue(), Tasks()
+        for seq in range(200):
+            queue.add(_left(seq, f"k{seq}"), kept=True)
+        store = LeftStore({one.id: WHOLE for one in queue.rows()})
+        sender = WebhookSender(
+            Webhook("hook", SecretUrl(receiver.url)), queue, store, Nobody(), clock=lambda: 1.0
+        )
+        sender.start(tasks)
+        await _until(lambda: not len(queue))
+        assert store.asked < 20
+        sender.close()
+        await tasks.stop()
+
+    with Receiver() as receiver:
+        asyncio.run(run())
+        assert len(receiver.accepted) == 200
 
 
 async def _until(condition: Callable[[], bool]) -> None:

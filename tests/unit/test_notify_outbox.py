@@ -17,6 +17,7 @@ from sr_exporter.model import (
     Forget,
     ListedStatus,
     OnExpiry,
+    Origin,
     PolledSource,
     PollFailed,
     PollFailure,
@@ -27,6 +28,7 @@ from sr_exporter.model import (
 from sr_exporter.notify.alerts import Links
 from sr_exporter.notify.book import AlertBook
 from sr_exporter.notify.outbox import EdgeNotifier, Outbox
+from sr_exporter.notify.parcels import Parcel
 from sr_exporter.notify.rules import Rules
 from sr_exporter.state import State
 from sr_exporter.store.contract import AlertRecord, Owed, Standing
@@ -110,11 +112,22 @@ class Bench:
     def sent(self, send: Send = Send.CHANGES) -> list[tuple[str, str, str]]:
         """Deliver what is due now. Gives status, group or source, and reason of each."""
         delivered = []
-        while (owed := self.queue(send).take(self.now)) is not None:
-            self.queue(send).settle(owed)
+        while (owed := self.take(send)) is not None:
+            self.settle(owed, send=send)
             self.rows.pop(owed.id)
             delivered.append(told(owed))
         return delivered
+
+    def take(self, send: Send = Send.CHANGES) -> Owed | None:
+        """Take what is due next, as webhooks do that gather nothing."""
+        parcel = self.queue(send).take(self.now)
+        if parcel is None:
+            return None
+        (owed,) = parcel.rows
+        return owed
+
+    def settle(self, owed: Owed, retry_at: float | None = None, send: Send = Send.CHANGES) -> None:
+        self.queue(send).settle(Parcel((owed,)), retry_at)
 
     def later(self, seconds: float) -> None:
         self.now += seconds
@@ -197,10 +210,10 @@ def test_an_expiry_is_told():
     assert b.sent() == [("firing", "g", FIRST)]
 
 
-def test_our_own_sources_and_notifiers_are_told_elsewhere():
-    """The own groups `source` and `notifier` make no notification."""
+def test_our_own_sources_are_told_elsewhere():
+    """The own group `source` makes no notification."""
     b = Bench()
-    for group in ("source", "notifier", "store"):
+    for group in ("source", "store"):
         b.see(Statement("sr_exporter", group, status=-1))
     assert b.sent() == [("firing", "store", FIRST)]
 
@@ -236,6 +249,23 @@ def test_the_body_is_made_when_the_change_is_seen():
 
 
 # --- held back -------------------------------------------------------------------------------
+
+
+def test_what_is_held_back_tells_the_details_as_they_are_when_it_is_sent():
+    """They are no event, and move nothing."""
+    b = Bench()
+    (row,) = b.push(-1, group="uac_registrant", details="registering")
+    b.later(20)
+    (other,) = b.push(-1, group="uac_registrant", details="timeout")
+    assert row
+    assert other
+    assert (other.id, other.due_at, other.standing) == (row.id, row.due_at, Standing.HELD)
+    alert = json.loads(other.body)["alerts"][0]
+    assert alert["annotations"]["details"] == "timeout"
+    assert alert["startsAt"] == json.loads(row.body)["alerts"][0]["startsAt"]
+    b.later(10)
+    assert b.push(-1, group="uac_registrant", details="rejected") == []
+    assert b.sent() == [("firing", "uac_registrant", FIRST)]
 
 
 def test_a_change_under_a_for_is_held_and_withdrawn():
@@ -333,9 +363,9 @@ def test_a_retried_notification_is_not_held_any_more():
     b = Bench()
     b.push(-1, group="uac_registrant")
     b.later(30)
-    owed = b.queue().take(b.now)
+    owed = b.take()
     assert owed
-    b.queue().settle(replace(owed, attempts=1), retry_at=b.now + 60)
+    b.settle(replace(owed, attempts=1), retry_at=b.now + 60)
     b.push(1, group="uac_registrant")
     assert b.sent() == []
     b.later(60)
@@ -347,11 +377,11 @@ def test_what_is_under_way_is_not_withdrawn_though_the_clock_went_back():
     b = Bench()
     b.push(-1, group="uac_registrant")
     b.later(30)
-    owed = b.queue().take(b.now)
+    owed = b.take()
     assert owed
     b.later(-10)
     b.push(1, group="uac_registrant")
-    b.queue().settle(owed)
+    b.settle(owed)
     assert [status for status, _, _ in b.sent()] == ["resolved"]
 
 
@@ -362,7 +392,7 @@ def test_nothing_leaves_before_its_commit_is_over():
     """A receiver must not hear what a power loss would undo."""
     b = Bench()
     writes = b.see(Statement("push", "g", status=-1), kept=False)
-    assert b.queue().take(b.now) is None
+    assert b.take() is None
     b.outbox.kept(list(writes))
     assert b.sent() == [("firing", "g", FIRST)]
 
@@ -384,15 +414,15 @@ def test_a_subject_has_one_notification_under_way():
     for status in (-1, 1, -1):
         b.push(status)
     b.push(-1, group="h")
-    first = b.queue().take(b.now)
-    other = b.queue().take(b.now)
+    first = b.take()
+    other = b.take()
     assert first
     assert other
     assert (told(first)[1], told(other)[1]) == ("g", "h")
     assert b.queue().in_flight == 2
-    assert b.queue().take(b.now) is None
-    b.queue().settle(first)
-    second = b.queue().take(b.now)
+    assert b.take() is None
+    b.settle(first)
+    second = b.take()
     assert second
     assert second.seq > first.seq
     assert told(second)[1] == "g"
@@ -413,18 +443,18 @@ def test_a_retry_is_not_before_its_time_and_in_order():
     b = Bench()
     b.push(-1)
     b.push(1)
-    owed = b.queue().take(b.now)
+    owed = b.take()
     assert owed
-    b.queue().settle(replace(owed, attempts=1), retry_at=b.now + 60)
-    assert b.queue().take(b.now) is None
+    b.settle(replace(owed, attempts=1), retry_at=b.now + 60)
+    assert b.take() is None
     assert b.queue().next_due() == b.now + 60
     b.later(59.9)
-    assert b.queue().take(b.now) is None
+    assert b.take() is None
     b.later(0.1)
-    again = b.queue().take(b.now)
+    again = b.take()
     assert again
     assert (again.id, again.attempts) == (owed.id, 1)
-    b.queue().settle(again)
+    b.settle(again)
     assert [status for status, _, _ in b.sent()] == ["resolved"]
 
 
@@ -433,41 +463,39 @@ def test_a_retry_of_what_was_queued_behind_another_is_not_before_its_time():
     b = Bench()
     b.push(-1, group="uac_registrant")
     b.later(30)
-    first = b.queue().take(b.now)
+    first = b.take()
     assert first
     b.push(1, group="uac_registrant")
     b.later(1)
     b.push(-1, group="uac_registrant")  # held for 30 s, behind the other two
-    b.queue().settle(first)
+    b.settle(first)
     assert [status for status, _, _ in b.sent()] == ["resolved"]
     b.later(30)
-    owed = b.queue().take(b.now)
+    owed = b.take()
     assert owed
-    assert b.queue().take(b.now) is None  # nor twice at once
-    b.queue().settle(replace(owed, attempts=1), retry_at=b.now + 60)
+    assert b.take() is None  # nor twice at once
+    b.settle(replace(owed, attempts=1), retry_at=b.now + 60)
     b.later(59)
-    assert b.queue().take(b.now) is None
+    assert b.take() is None
     b.later(1)
-    assert b.queue().take(b.now) is not None
+    assert b.take() is not None
 
 
 def test_a_stale_place_in_the_queue_is_no_reason_to_try_again():
     """With every lane taken nobody looks while it is under way; the retry waits all the same."""
     b = Bench()
     b.push(-1)
-    first = b.queue().take(b.now)
+    first = b.take()
     assert first
     b.push(1, group="uac_registrant")
     b.push(-1, group="uac_registrant")
     b.push(1)
-    b.queue().settle(first)
-    second = b.queue().take(b.now)
+    b.settle(first)
+    second = b.take()
     assert second
-    b.queue().settle(replace(second, attempts=1), retry_at=b.now + 60)
+    b.settle(replace(second, attempts=1), retry_at=b.now + 60)
     b.later(59)
-    assert [told(owed)[1] for owed in iter(lambda: b.queue().take(b.now), None)] == [
-        "uac_registrant"
-    ]
+    assert [told(owed)[1] for owed in iter(b.take, None)] == ["uac_registrant"]
 
 
 def test_delivery_ids_are_the_same_for_the_same_change():
@@ -496,9 +524,9 @@ def test_what_was_owed_is_taken_up_after_a_restart():
     assert {row.notifier for row in homeless} == {"readiness"}
     assert len(homeless) == 3
     b.rows = {row.id: row for row in changes}
-    taken = b.queue().take(b.now)
+    taken = b.take()
     assert taken == changes[0]
-    b.queue().settle(changes[0])
+    b.settle(changes[0])
     b.rows.pop(changes[0].id)
     assert [status for status, _, _ in b.sent()] == ["resolved"]
     assert b.push(1, group="uac_registrant") == [None]
@@ -768,9 +796,8 @@ def test_no_alert_is_left_behind_whatever_the_rules_become(steps, leaves):
         # Levels are looked at as soon as something changed; a delivery takes a commit first.
         b.book.refresh(b.now)
         for send in (Send.READINESS, Send.CHANGES):
-            queue = b.outbox.queues.get(send.value)
-            while queue is not None and (owed := queue.take(b.now)) is not None:
-                queue.settle(owed)
+            while send.value in b.outbox.queues and (owed := b.take(send)) is not None:
+                b.settle(owed, send=send)
                 b.rows.pop(owed.id)
                 (alert,) = json.loads(owed.body)["alerts"]
                 believed[send][alert["fingerprint"]] = alert["status"]
@@ -821,6 +848,74 @@ def test_no_alert_is_left_behind_whatever_the_rules_become(steps, leaves):
     assert b.rows == {}
 
 
+# --- little memory -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_room(monkeypatch):
+    """Have every body left to the store, as soon as it is kept."""
+    monkeypatch.setattr("sr_exporter.notify.rows.BODY_BYTES", -1)
+
+
+@pytest.mark.usefixtures("no_room")
+def test_planning_needs_no_bodies():
+    """What was left to the store ends, is held and withdrawn, and moves, as if it were here."""
+    b = Bench()
+    b.push(-1)
+    b.push(-1, group="uac_registrant")
+    assert [row.body for row in b.queue().rows()] == [None, None]
+    b.configure(AlertRule(group="g", severity="critical"), AlertRule(for_seconds=90.0))
+    writes = b.push(1, group="uac_registrant")
+    assert writes == [None]
+    b.push(1)
+    b.outbox.kept([*b.rows])
+    severities = [row.gist.labels["severity"] for row in b.queue().rows() if row.gist]
+    assert severities == ["warning", "warning", "critical", "critical"]
+
+
+@pytest.mark.usefixtures("no_room")
+def test_a_row_whose_body_is_left_to_the_store_is_written_without_it():
+    """So that what the store has stays: when its notifier is renamed, and when it is given up."""
+    b = Bench()
+    (before,) = b.push(-1)
+    assert before
+    assert before.body
+    (renamed,) = b.outbox.rename("changes", "renamed").values()
+    assert renamed == replace(before, notifier="renamed", body=None)
+    b.outbox.most = 0
+    names = [EdgeNotifier("renamed", Send.CHANGES)]
+    (dead,) = b.outbox.configure(names, b.rules, [], b.now).values()
+    assert dead
+    assert (dead.standing, dead.body) == (Standing.DEAD, None)
+
+
+def test_too_many_owed_are_given_up_by_whoever_is_owed_them():
+    """The oldest, in the commit that made them too many, saying why; and what is left goes on."""
+    b = Bench(Send.READINESS, Send.CHANGES)
+    b.outbox.most = 3
+    for status in (-1, -2, -3, -4, -5):
+        b.push(status)
+        b.later(1)
+    dead = [row for row in b.rows.values() if row.standing is Standing.DEAD]
+    assert [(row.notifier, row.seq) for row in dead] == [("changes", 2), ("changes", 3)]
+    assert {row.reason for row in dead} == {"more than 3 were owed (limits.notifications)"}
+    assert all(row.body for row in dead)
+    assert (len(b.queue()), len(b.queue(Send.READINESS))) == (3, 1)
+    assert b.queue().given_up() == [row.id for row in dead]
+    assert b.sent() == [("firing", "g", MORE)] * 3
+
+
+def test_a_lower_limit_holds_at_once():
+    """A reload, or a start, gives up what is too much by it."""
+    b = Bench()
+    for status in (-1, -2, -3, -4):
+        b.push(status)
+    b.outbox.most = 1
+    b.configure()
+    assert [row.standing for row in b.rows.values()] == [Standing.DEAD] * 3 + [Standing.OWED]
+    assert b.sent() == [("firing", "g", MORE)]
+
+
 # --- properties ------------------------------------------------------------------------------
 
 steps = st.lists(
@@ -850,7 +945,7 @@ def test_deliveries_are_in_order_whatever_befalls_them(taken_steps):
     not_before: dict[str, float] = {}
 
     def take() -> None:
-        owed = b.queue().take(b.now)
+        owed = b.take()
         if owed is None:
             return
         assert owed.subject not in {other.subject for other in under_way}
@@ -860,7 +955,7 @@ def test_deliveries_are_in_order_whatever_befalls_them(taken_steps):
         under_way.append(owed)
 
     def settle(owed: Owed) -> None:
-        b.queue().settle(replace(owed, attempts=owed.attempts + 1))
+        b.settle(replace(owed, attempts=owed.attempts + 1))
         delivered.setdefault(owed.subject, []).append(owed)
         b.rows.pop(owed.id)
 
@@ -875,7 +970,7 @@ def test_deliveries_are_in_order_whatever_befalls_them(taken_steps):
         elif kind == "retry" and under_way:
             owed = under_way.pop(number % len(under_way))
             not_before[owed.id] = b.now + 10.0
-            b.queue().settle(replace(owed, attempts=owed.attempts + 1), retry_at=b.now + 10.0)
+            b.settle(replace(owed, attempts=owed.attempts + 1), retry_at=b.now + 10.0)
         elif kind == "later":
             b.later(number)
         elif kind == "keep":
@@ -927,11 +1022,35 @@ def test_a_notifier_renamed_while_it_delivers_keeps_its_new_name():
     """What was under way is tried again, and given up, under the name it has by then."""
     b = Bench()
     b.push(-1)
-    under_way = b.queue().take(b.now)
+    under_way = b.take()
     assert under_way
     b.outbox.rename("changes", "renamed")
     queue = b.outbox.queues["renamed"]
-    queue.settle(replace(under_way, attempts=1), retry_at=b.now)
+    queue.settle(Parcel((replace(under_way, attempts=1),)), retry_at=b.now)
     again = queue.take(b.now)
     assert again
-    assert (again.notifier, again.attempts) == ("renamed", 1)
+    assert [(row.notifier, row.attempts) for row in again.rows] == [("renamed", 1)]
+
+
+# --- what may be starting --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("uptime", "sent"), [(3610.0, ["firing"]), (2.0, [])])
+@pytest.mark.parametrize("send", Send)
+def test_what_is_not_starting_is_told_when_that_is_known(send, uptime, sent):
+    """What an event leaves open the next poll tells: whether its source has just started."""
+    b = Bench(send)
+    b.see(Configured((PolledSource("sip-1", 60.0),)))
+    b.poll(("dialplan", 1), uptime=3600.0)
+    b.see(Statement("sip-1", "dialplan", status=-1, old_status=-2, origin=Origin.EVENT))
+    assert b.sent(send) == []
+    assert list(b.book.firing()) == []
+    b.later(10)
+    b.poll(("dialplan", -1), uptime=uptime)
+    assert [one[0] for one in b.sent(send)] == sent
+    assert [record.starts_at for record in b.book.firing()] == [1000.0 for _ in sent]
+    b.later(120)
+    b.book.refresh(b.now)
+    assert len(list(b.book.firing())) == 1
+    assert len(b.sent(send)) == 1 - len(sent)
+    assert b.rows == {}

@@ -158,6 +158,89 @@ def test_the_group_key_is_of_what_it_is_about():
     assert document["groupLabels"] == {"alertname": "OpenSIPSSourceDown", "source": "a\nb"}
 
 
+# --- of a source -----------------------------------------------------------------------------
+
+
+def member(name: str, *, resolved: bool = False, reason: str = payload.FIRST) -> bytes:
+    labels = {**LABELS, "identifier": name}
+    return payload.webhook(
+        Alert(labels, {"summary": f"{name} is down", "status": "-1"}, NOW, "http://sr/x"),
+        receiver="on.call",
+        external_url="http://sr",
+        resolved_at=NOW + 1 if resolved else None,
+        reason=reason,
+    )
+
+
+def test_a_notification_of_a_source_byte_for_byte():
+    """What all alerts say alike is common; each alert is there as it is by itself."""
+    members = [member("a"), member("b")]
+    alerts = [json.loads(body)["alerts"][0] for body in members]
+    assert payload.webhook_of_source(members).decode() == json.dumps(
+        {
+            "version": "4",
+            "groupKey": '{}:{source="sip-1"}',
+            "truncatedAlerts": 0,
+            "receiver": r"on\.call",
+            "status": "firing",
+            "alerts": alerts,
+            "groupLabels": {"source": "sip-1"},
+            "commonLabels": {name: LABELS[name] for name in LABELS if name != "identifier"},
+            "commonAnnotations": {"status": "-1"},
+            "externalURL": "http://sr",
+            "notification_reason": "first notification",
+            "routeLabels": {},
+        },
+        separators=(",", ":"),
+    )
+
+
+def test_a_notification_of_a_source_may_hold_one_alert():
+    """It has every key of the version, and all of the alert is common."""
+    one, alone = json.loads(payload.webhook_of_source([member("a")])), json.loads(member("a"))
+    assert one == {
+        **alone,
+        "groupKey": '{}:{source="sip-1"}',
+        "groupLabels": {"source": "sip-1"},
+    }
+
+
+def test_what_is_of_no_source_is_of_the_group_of_everything():
+    """As Alertmanager has it for a route that groups by nothing."""
+    body = payload.webhook(
+        Alert({"alertname": "x"}, {}, 0.0, ""),
+        receiver="r",
+        external_url="",
+        resolved_at=None,
+        reason=payload.FIRST,
+    )
+    document = json.loads(payload.webhook_of_source([body]))
+    assert (document["groupKey"], document["groupLabels"]) == ("{}:{}", {})
+
+
+@pytest.mark.parametrize(
+    ("members", "status", "reason"),
+    [
+        ([member("a"), member("b")], "firing", "first notification"),
+        ([member("a"), member("b", reason=payload.MORE)], "firing", "new alerts added"),
+        (
+            [member("a"), member("b", resolved=True, reason=payload.OVER)],
+            "firing",
+            "new alerts added",
+        ),
+        (
+            [member(name, resolved=True, reason=payload.OVER) for name in "ab"],
+            "resolved",
+            "all alerts resolved",
+        ),
+    ],
+)
+def test_what_fires_decides_the_status_and_the_reason(members, status, reason):
+    """A notification fires if any alert of it does."""
+    document = json.loads(payload.webhook_of_source(members))
+    assert (document["status"], document["notification_reason"]) == (status, reason)
+
+
 def record(starts_at: float, resolved_at: float | None) -> AlertRecord:
     return AlertRecord(
         "f",
@@ -187,6 +270,18 @@ def test_an_alertmanager_body():
         common
         | {"startsAt": "2026-11-22T19:52:46.000000Z", "endsAt": "2026-11-22T19:52:46.000000Z"},
     ]
+
+
+def test_nothing_is_of_the_future_after_a_clock_was_set_back():
+    """What ends before it begins is refused, and what ends later fires until then."""
+    ahead = NOW + 3600
+    for one in (record(ahead, None), record(ahead, ahead + 5), record(ahead, NOW - 5)):
+        ((start, end),) = (
+            (said["startsAt"], said["endsAt"])
+            for said in json.loads(payload.alertmanager([one], NOW))
+        )
+        assert start == "2026-11-22T19:52:46.000000Z"
+        assert end == (start if one.resolved_at else "2026-11-22T19:56:46.000000Z")
 
 
 def test_no_alerts_are_an_empty_list():

@@ -27,9 +27,9 @@ def queue_of(*rows: Owed) -> Queue:
 def delivered(queue: Queue) -> list[str]:
     """Deliver everything that is due, one after the other."""
     found = []
-    while (owed := queue.take(NOW)) is not None:
-        found.append(owed.id)
-        queue.settle(owed)
+    while (parcel := queue.take(NOW)) is not None:
+        found += [owed.id for owed in parcel.rows]
+        queue.settle(parcel)
     return found
 
 
@@ -71,7 +71,7 @@ def test_what_is_under_way_is_not_overtaken():
     queue = queue_of(row("a", 10.0, 10), row("b", 20.0, 20))
     taken = queue.take(NOW)
     assert taken is not None
-    assert taken.id == "a"
+    assert taken.rows == (row("a", 10.0, 10),)
     back = queue.insert(row("back", 5.0, 5))
     queue.mark_kept("back")
     assert back.seq == 10

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
+
+import pytest
 
 from sr_exporter.config.values import AlertRule
 from sr_exporter.model import Configured, Forget, PollFailed, PollFailure, Statement, Tick
-from sr_exporter.notify.alerts import REPORTED, fingerprint
+from sr_exporter.notify.alerts import LONGEST_TOLD, REPORTED, fingerprint
 from sr_exporter.notify.book import AlertBook
 from sr_exporter.notify.outbox import EdgeNotifier, Outbox
 from sr_exporter.notify.rules import Rules
@@ -185,3 +188,29 @@ def test_a_lost_source_does_not_end_it_and_it_says_so():
     book.refresh(polled.now)
     record = next(one for one in book.firing() if one.labels["alertname"] == REPORTED)
     assert "does not answer now (refused)" in record.annotations["description"]
+
+
+HOSTILE = {
+    "a subject and no end": gateway("gw0").strip() + "a" * 1_000_000,
+    "many subjects": gateway("gw0").strip() * 13_000,
+    "what JSON escapes": gateway("gw0") + "\n" * 1_000_000,
+    "what no rule reads": "GW <" * 250_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_megabyte_in_a_line_is_done_with_in_50_ms_and_costs_no_page(name):
+    """From being heard to what notifiers are owed; so big a body would be refused for good."""
+    took = []
+    for _ in range(3):
+        told = Told()
+        begun = time.perf_counter()
+        told.report(HOSTILE[name])
+        told.see(Statement("sbc", *EVENTS, status=-1, details=HOSTILE[name]))
+        took.append(time.perf_counter() - begun)
+        assert set(told.firing()) == ({"", "gw0"} if "no rule" not in name else {""})
+        for row in told.rows.values():
+            assert len(row.body) < 50_000
+        for record in told.book.firing():
+            assert all(len(text) < 3 * LONGEST_TOLD for text in record.annotations.values())
+    assert min(took) < 0.05

@@ -18,6 +18,7 @@ AT_ONCE_CRITICAL = Rule(severity="critical")
 REGISTRANT = Rule(for_seconds=30.0)
 CAPABILITY = Rule(for_seconds=600.0)
 SILENT = Rule(silent=True)
+NOTIFIER = Rule("critical", 60.0)
 SOURCE_DOWN = Rule(severity="critical", for_seconds=30.0)
 
 # --- built in --------------------------------------------------------------------------------
@@ -39,8 +40,9 @@ TABLE = [
     (Key("sip-1", "clusterer", "xcap:x"), DEFAULT),
     (Key("sip-1", "other", "cap:x"), DEFAULT),
     (Key("sr_exporter", "source", "sip-1"), SILENT),
-    (Key("sr_exporter", "notifier", "oncall"), SILENT),
-    (Key("sr_exporter", "Notifier", "oncall"), SILENT),
+    (Key("sr_exporter", "Source", "sip-1"), SILENT),
+    (Key("sr_exporter", "notifier", "oncall"), NOTIFIER),
+    (Key("sr_exporter", "Notifier", "oncall"), NOTIFIER),
     (Key("sr_exporter", "store", "main"), DEFAULT),
     (Key("sr_exporter", "core", "main"), AT_ONCE_CRITICAL),
     (Key("sip-1", "source", "sip-1"), DEFAULT),
@@ -140,7 +142,7 @@ VIP = Key("sip-1", "uac_registrant", "aor=sip:VIP@b")
         (
             [AlertRule("sr_exporter", "notifier", "*", severity="a", labels=(("b", "c"),))],
             Key("sr_exporter", "Notifier", "main"),
-            SILENT,
+            Rule("a", 60.0, labels={"b": "c"}),
         ),
     ],
 )
@@ -241,8 +243,10 @@ def fits(rule: AlertRule, key: Key) -> bool:
 def built_in(key: Key, *, early: bool) -> Rule:
     group, identifier = fold(key.group), fold(key.identifier)
     least = 120.0 if early else 0.0
-    if key.source == "sr_exporter" and group in {"source", "notifier"}:
+    if key.source == "sr_exporter" and group == "source":
         return Rule("warning", least, silent=True)
+    if key.source == "sr_exporter" and group == "notifier":
+        return Rule("critical", max(least, 60.0))
     if group == "core":
         return Rule("critical", least)
     if group == "uac_registrant":

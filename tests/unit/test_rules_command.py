@@ -46,7 +46,7 @@ def test_the_first_rule_that_fits_decides(ask):
     assert said == [
         "key: UAC_Registrant/a-VIP on sip-1",
         "status: -7 (not ready), not ready",
-        "passed: alerts.rules[0], its source does not fit",
+        "skipped: alerts.rules[0], its source does not fit",
         "decides: alerts.rules[1], by source *, group uac_registrant, identifier *vip*",
         "  severity: critical",
         "  for: 30s (built in for group uac_registrant)",
@@ -78,9 +78,10 @@ def test_the_first_rule_that_fits_decides(ask):
         (("x", "clusterer", "node"), "decides: built in for the rest"),
         (("lab-1", "core", "main"), "decides: alerts.rules[0], by source lab-*"),
         (
-            ("sr_exporter", "notifier", "n"),
-            "decides: built in for the exporter's own notifiers, whatever is configured: no alert",
+            ("sr_exporter", "source", "n"),
+            "decides: built in for the exporter's own sources, whatever is configured: no alert",
         ),
+        (("sr_exporter", "notifier", "n"), "decides: built in for the exporter's own notifiers"),
     ],
 )
 def test_each_key_has_its_rule(ask, key, line):
@@ -88,6 +89,16 @@ def test_each_key_has_its_rule(ask, key, line):
     source, group, identifier = key
     said, _ = ask(source=source, group=group, identifier=identifier)
     assert line in said
+
+
+def test_a_notifier_in_trouble_is_explained_as_any_key(ask):
+    """By the name it alerts under, with what is built in."""
+    said, alert = ask(source="sr_exporter", group="notifier", identifier="oncall", details="why")
+    assert "  severity: critical" in said
+    assert "  for: 1m" in said
+    assert alert["labels"]["alertname"] == "SRExporterNotifierFailing"
+    assert alert["labels"]["identifier"] == "oncall"
+    assert "why" in alert["annotations"]["description"]
 
 
 def test_what_a_rule_says_of_for_holds_at_a_start_too(ask):
@@ -109,9 +120,9 @@ def test_a_lost_source_has_a_rule_too(ask):
     said, alert = ask(source="sip-1")
     assert said == [
         "source: sip-1, down",
-        "passed: alerts.rules[0], its source does not fit",
-        "passed: alerts.rules[1], is for keys",
-        "passed: alerts.rules[2], is for keys",
+        "skipped: alerts.rules[0], its source does not fit",
+        "skipped: alerts.rules[1], is for keys",
+        "skipped: alerts.rules[2], is for keys",
         "decides: alerts.rules[3], by source sip-*",
         "  severity: critical (built in for a polled source that is down)",
         "  for: 30s (built in for a polled source that is down)",

@@ -742,6 +742,43 @@ def test_a_key_is_early_no_more_once_it_was_ready():
     assert not sip.entry().early
 
 
+def test_a_core_that_shuts_down_is_early():
+    """For some milliseconds it says so (facts on OpenSIPS, section 4); its polls tell the rest."""
+    sip = Polled()
+    sip.poll(listed("core"), listed("dialplan"), uptime_seconds=3600.0)
+    sip.poll(listed("core", -2), listed("dialplan", -2), uptime_seconds=3610.0)
+    assert sip.entry().early
+    assert not sip.entry(DP).early
+
+
+@pytest.mark.parametrize(("uptime", "early"), [(3.0, True), (3610.0, False), (None, True)])
+def test_what_was_not_ready_before_and_nobody_said_so_is_early_until_a_poll_knows(uptime, early):
+    """Most likely its source has just started; else an event was lost, and there is no hurry."""
+    sip = Polled()
+    sip.poll(listed("core"), listed("dialplan"), uptime_seconds=3600.0)
+    late = sip.question(listed("core"), listed("dialplan"), uptime_seconds=3600.0)
+    sip.event(DP, -2, -1)
+    entry = sip.entry(DP)
+    assert entry.early
+    # What was asked before knows nothing of it.
+    assert sip.answer(late).not_starting == []
+    assert entry.early
+    outcome = sip.poll(listed("core"), listed("dialplan", -1), uptime_seconds=uptime)
+    assert entry.early is early
+    assert outcome.not_starting == ([entry] if not early else [])
+    sip.poll(listed("core"), listed("dialplan", 1), uptime_seconds=uptime)
+    assert not entry.early
+
+
+@pytest.mark.parametrize(("old_status", "status"), [(1, -1), (5, -1), (-2, 1)])
+def test_an_event_that_tells_the_turn_itself_is_not_early(old_status, status):
+    """Whether it fits or not: it was ready a moment ago, so it was not starting."""
+    sip = Polled()
+    sip.poll(listed("dialplan"), uptime_seconds=3600.0)
+    sip.event(DP, old_status, status)
+    assert not sip.entry(DP).early
+
+
 def test_a_pushed_key_is_never_early():
     """Nobody knows when a pusher started."""
     state = State()

@@ -371,7 +371,7 @@ def test_every_commit_is_synced(tmp_path):
             for name in ("journal_mode", "synchronous")
         ]
         future = asyncio.get_running_loop().create_future()
-        return await store._hand_over(future, question=question)
+        return await store._hand_over(future, question=lambda: question(store._connected()))
 
     assert use(SqliteStore(tmp_path), act) == ["wal", 2]
 
@@ -422,6 +422,9 @@ def test_the_later_word_wins_a_merge():
     assert (merged.keys_removed, merged.sources_removed) == ({key.key: None}, {"push": None})
     assert [change.seq for change in merged.changes] == [1, 2]
     assert merged.outbox == {"1": None, "2": an_owed("2")}
+    moved = replace(an_owed("2"), due_at=99.0)
+    merged.merge(Batch(outbox={name: replace(moved, id=name, body=None) for name in "123"}))
+    assert merged.outbox == {"1": None, "2": moved, "3": replace(moved, id="3", body=None)}
     assert merged.tombstones == {key.key: 7.0}
     merged.merge(put)
     merged.merge(Batch(tombstones={key.key: None}))
@@ -457,7 +460,8 @@ def histories(draw):
                 batch.sources[name] = SourceRecord(name, Kind.POLLED, version=version)
             else:
                 batch.sources_removed[name] = None
-            batch.outbox[name] = draw(st.none() | st.builds(an_owed, st.just(name)))
+            row = replace(an_owed(name), body=draw(st.sampled_from([None, b"", b"{}"])))
+            batch.outbox[name] = draw(st.none() | st.just(replace(row, attempts=len(batches))))
         batches.append(batch)
     return batches
 
@@ -523,6 +527,106 @@ def test_a_question_that_fails_harms_nobody_else(make):
             await store.changes(0, 2**70)
         await store.commit(Batch(changes=[a_change(1)]))
         assert len(await store.changes(0, 10)) == 1
+
+    use(make(), act)
+
+
+# --- bodies of the outbox ------------------------------------------------------------------------
+
+
+def test_bodies_are_given_by_id(make):
+    """Of rows of any standing; those of rows that are not there are left out."""
+
+    async def act(store: Store) -> None:
+        rows = {
+            "1": replace(an_owed("1"), body=b"one"),
+            "2": replace(an_owed("2", standing=Standing.HELD), body=b""),
+            "3": replace(an_owed("3", standing=Standing.DEAD), body=b"\0three"),
+        }
+        handed = store.commit(Batch(outbox=dict(rows)))
+        assert await store.bodies(["3", "none", "1", "2"]) == {
+            "1": b"one",
+            "2": b"",
+            "3": b"\0three",
+        }
+        assert await store.bodies([]) == {}
+        await handed
+        many = {str(n): an_owed(str(n)) for n in range(5000)}
+        await store.commit(Batch(outbox=dict(many)))
+        assert len(await store.bodies(list(many))) == 5000
+
+    use(make(), act)
+
+
+def test_a_row_without_its_body_keeps_the_one_it_has(make):
+    """All else of it is as it is handed over; a row that is not there is not made."""
+
+    async def act(store: Store) -> None:
+        await store.commit(Batch(outbox={"1": replace(an_owed("1"), body=b"one")}))
+        altered = replace(
+            an_owed("1", 7, Standing.DEAD),
+            notifier="other",
+            subject="else",
+            created_at=2e12,
+            due_at=5.0,
+            attempts=9,
+            reason="HTTP 400",
+            body=None,
+        )
+        nobody = replace(altered, id="2")
+        await store.commit(Batch(outbox={"1": altered, "2": nobody}))
+        letters = await store.dead_letters(notifier=None, after=None, limit=9)
+        assert letters == [replace(altered, body=b"one")]
+        assert await store.bodies(["1", "2"]) == {"1": b"one"}
+
+    use(make(), act)
+
+
+def test_what_is_loaded_is_what_its_holder_makes_of_it(make_lasting):
+    """One row at a time; what was left to the store is given by it."""
+    rows = {name: replace(an_owed(name, seq), body=name.encode()) for seq, name in enumerate("ab")}
+    keep(make_lasting(), Batch(outbox=dict(rows)))
+
+    async def act(store: Store) -> None:
+        assert await store.bodies(["a", "b"]) == {"a": b"a", "b": b"b"}
+
+    store = make_lasting()
+    with closing(store):
+        kept = store.load(lambda row: replace(row, body=None))
+        assert kept.outbox == [replace(row, body=None) for row in rows.values()]
+        asyncio.run(act(store))
+
+
+def test_bodies_are_given_while_the_disk_takes_nothing(make, disk, never):
+    """What was handed over last, and what is there from before."""
+
+    async def act(store: Store) -> None:
+        old = {name: replace(an_owed(name), body=b"old") for name in "abc"}
+        await store.commit(Batch(outbox=dict(old)))
+        disk.broken = True
+        later = {
+            "a": None,
+            "b": replace(an_owed("b"), body=None, attempts=7),
+            "c": replace(an_owed("c"), body=b""),
+            "d": replace(an_owed("d"), body=b"new"),
+        }
+        with pytest.raises(NotKept):
+            await store.commit(Batch(outbox=dict(later)))
+        assert await store.bodies(["a", "b", "c", "d"]) == {"b": b"old", "c": b"", "d": b"new"}
+        disk.broken = False
+        await store.commit(holding(a_key()))
+        assert await store.bodies(["a", "b", "c", "d"]) == {"b": b"old", "c": b"", "d": b"new"}
+
+    use(make(), act)
+
+
+def test_bodies_are_not_given_by_a_store_that_is_closed(make):
+    """As of every question."""
+
+    async def act(store: Store) -> None:
+        store.close()
+        with pytest.raises(NotKept, match="closed"):
+            await store.bodies(["a"])
 
     use(make(), act)
 
