@@ -160,6 +160,7 @@ NOT_SHOWN = {
     "OpenSIPSSRSubscriptionLost",
     "SRExporterEventsDropped",
     "SRExporterEventsRejected",
+    "SRExporterNotificationsGivenUp",
     "SRExporterNotifierStuck",
 }
 
