@@ -124,6 +124,10 @@ class Outbox:
         )
         return {owed.id: owed for owed in queue.rename(new)}
 
+    def count_from(self, rows: Iterable[Owed]) -> None:
+        """Number what comes above these rows: they may bear higher numbers, of another run."""
+        self._last_seq = max(self._last_seq, *(owed.seq for owed in rows))
+
     def kept(self, ids: Sequence[str]) -> None:
         wanted = set(ids)
         for queue in self.queues.values():
