@@ -36,6 +36,8 @@ class Queue:
         #: How long what is due waits for more of its source; None: it does not.
         self._gather_seconds: float | None = None
         self._windows = Windows()
+        #: What leaves of each source, its window being over, the oldest first, and when that was.
+        self._leaving: deque[tuple[float, deque[str]]] = deque()
         #: Rows that were attempted together, by the id of each.
         self._together: dict[str, tuple[str, ...]] = {}
         self._wake: Callable[[], None] = lambda: None
@@ -178,7 +180,9 @@ class Queue:
         if seconds == self._gather_seconds:
             return
         self._gather_seconds = seconds
-        for row_id in self._windows.abandon():
+        leaving = [row_id for _, left in self._leaving for row_id in left]
+        self._leaving.clear()
+        for row_id in (*leaving, *self._windows.abandon()):
             if row_id in self._rows:
                 self._push(self._rows[row_id])
         self._wake()
@@ -213,21 +217,29 @@ class Queue:
         return self._take_gathered(now)
 
     def _take_gathered(self, now: float) -> Parcel | None:
-        """Give what gathered of a source whose window is over."""
+        """Give what gathered of a source whose window is over, each source in its turn."""
         while (closed := self._windows.close(now)) is not None:
-            source, row_ids = closed
-            ready = []
-            for owed in (self._rows[row_id] for row_id in row_ids if row_id in self._rows):
-                if owed.id in self._unkept:
-                    self._push(owed)  # it was altered meanwhile, our clock having gone back
-                elif owed.due_at <= now and self._may_go(owed):
-                    ready.append(owed)
-            rows, rest = fill(ready)
-            if rest:
-                self._windows.open(source, [owed.id for owed in rest], now)
-            if rows:
-                return self._send(rows, grouped=True)
+            rows = [self._rows[row_id] for row_id in closed if row_id in self._rows]
+            in_order = sorted(rows, key=lambda owed: owed.age)
+            self._leaving.append((now, deque(owed.id for owed in in_order)))
+        while self._leaving:
+            over_at, left = self._leaving.popleft()
+            parcel = fill(left, lambda row_id: self._ready(row_id, now))
+            if left:
+                self._leaving.append((over_at, left))
+            if parcel:
+                return self._send(parcel, grouped=True)
         return None
+
+    def _ready(self, row_id: str, now: float) -> Owed | None:
+        """Give a row that gathered, if it may leave now."""
+        owed = self._rows.get(row_id)
+        if owed is None:
+            return None
+        if row_id in self._unkept or owed.due_at > now:
+            self._push(owed)  # our clock went back, and it may have been altered since
+            return None
+        return owed if self._may_go(owed) else None
 
     def _may_go(self, owed: Owed) -> bool:
         """Whether no other of its subject is before it, or under way."""
@@ -278,5 +290,5 @@ class Queue:
     def next_due(self) -> float | None:
         """Give when to look again, or None when nothing waits for the time."""
         ends = self._windows.next_end()
-        dues = [self._due[0][0]] if self._due else []
+        dues = [due for due, _, _ in self._due[:1]] + [due for due, _ in islice(self._leaving, 1)]
         return min(dues if ends is None else [*dues, ends], default=None)

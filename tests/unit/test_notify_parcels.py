@@ -228,6 +228,48 @@ def test_a_parcel_is_bounded(monkeypatch):
     assert leaving(large, WAIT) == [["a0", "b1"], ["c2"], ["d3"], ["e4"]]
 
 
+def test_what_is_left_of_a_window_is_not_looked_at_for_each_parcel(monkeypatch):
+    """There may be very many, and each look would hold up everything else."""
+    monkeypatch.setattr(parcels, "MOST_ROWS", 2)
+    queue = gathering(*(row(f"k{n}", n) for n in range(1, 101)), row("x", 101, source="t"))
+    looks = 0
+    look = queue._ready
+
+    def counted(row_id: str, now: float) -> Owed | None:
+        nonlocal looks
+        looks += 1
+        return look(row_id, now)
+
+    monkeypatch.setattr(queue, "_ready", counted)
+    left = leaving(queue, WAIT)
+    assert left[:3] == [["k11", "k22"], ["x101"], ["k33", "k44"]]
+    assert len(left) == 51
+    assert looks == 101
+
+
+def test_what_is_left_of_a_window_outlives_a_clock_that_goes_back(monkeypatch):
+    """It leaves when its time comes again, and at once when nothing gathers any more."""
+    monkeypatch.setattr(parcels, "MOST_ROWS", 1)
+    queue = gathering(row("a", 1, due_at=5.0), row("b", 2, due_at=6.0), row("c", 3, due_at=6.0))
+    first = queue.take(20.0)
+    assert first
+    queue.settle(first)
+    assert queue.next_due() == 20.0
+    assert queue.take(1.0) is None
+    assert queue.next_due() == 6.0
+    assert leaving(queue, 16.0) == [["b2"], ["c3"]]
+
+
+def test_what_is_left_of_a_window_leaves_by_itself_when_nothing_gathers(monkeypatch):
+    """A reload holds for what waits already."""
+    monkeypatch.setattr(parcels, "MOST_ROWS", 1)
+    queue = gathering(row("a", 1), row("b", 2))
+    first = queue.take(WAIT)
+    assert first
+    queue.gather(None)
+    assert leaving(queue, WAIT) == [["b2"]]
+
+
 def test_the_id_is_that_of_the_row_or_of_all_rows():
     """In whatever order they became due."""
     one, two = row("a", 1), row("b", 2, due_at=-1.0)
