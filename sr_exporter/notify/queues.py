@@ -108,6 +108,9 @@ class Queue:
         self._unkept.discard(owed.id)
         for other in self._together.get(owed.id, ()):
             self._together.pop(other, None)
+            if other != owed.id:
+                # It may have waited for this one.
+                self._push(self._rows[other])
         waiting = self._subjects[owed.subject]
         waiting.remove(owed.id)
         if waiting:

@@ -182,6 +182,23 @@ def test_what_loses_a_member_is_a_new_parcel():
     assert again.id != first.id
 
 
+def test_what_loses_a_member_while_it_waits_is_looked_at_again():
+    """It waited for what came back before that member: nothing else would look at the rest."""
+    queue = gathering(row("a", 2), row("b", 3))
+    first = queue.take(WAIT)
+    assert first
+    queue.settle(first.attempted(), retry_at=20.0)
+    queue.insert(row("a", 1, due_at=12.0))
+    queue.mark_kept("a1")
+    back = queue.take(22.0)
+    assert back
+    assert ids(back) == ["a1"]
+    assert queue.take(22.0) is None
+    assert [one.id for one in queue.withdraw_oldest(2)] == ["a2"]
+    queue.settle(back)
+    assert leaving(queue, 32.0) == [["b3"]]
+
+
 def test_what_is_held_is_withdrawn_while_others_gather():
     """It has no part in the window before it is due."""
     held = replace(row("h", 2, due_at=9.0), standing=Standing.HELD)
