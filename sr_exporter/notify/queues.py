@@ -277,6 +277,14 @@ class Queue:
             ids = tuple(owed.id for owed in parcel.rows)
             self._together.update(dict.fromkeys(ids, ids))
 
+    def halve(self, parcel: Parcel, now: float) -> None:
+        """End an attempt of more than a receiver takes at once: it goes on as two."""
+        self.settle(parcel, retry_at=now)
+        middle = len(parcel.rows) // 2
+        for half in (parcel.rows[:middle], parcel.rows[middle:]):
+            ids = tuple(owed.id for owed in half)
+            self._together.update(dict.fromkeys(ids, ids))
+
     def _push(self, owed: Owed) -> None:
         """Have a row be looked at when it is due."""
         heapq.heappush(self._due, (owed.due_at, owed.seq, owed.id))

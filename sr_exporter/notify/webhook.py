@@ -37,6 +37,9 @@ LANES = 4
 _LIMIT_BYTES = 0
 #: Not an error of the receiver: the configuration changed while it was asked.
 _BROKEN_OFF = "broken off"
+#: What is answered to a burst that is too big, or one alert of which does not please: the others
+#: are not to be lost with it. Each by itself would be no more requests than without `group_wait`.
+_REFUSED_WHOLE = (413, 422)
 #: The longest time between two looks at the queue: our clock may have jumped.
 _LONGEST_WAIT_SECONDS = 10.0
 #: A receiver that takes nothing for so long is away.
@@ -173,6 +176,10 @@ class WebhookSender:
         if error is _BROKEN_OFF or lost:
             self._queue.settle(attempt, retry_at=now)
             self._forget(lost)
+            self._changed.set()
+            return
+        if status in _REFUSED_WHOLE and len(attempt.rows) > 1:
+            self._queue.halve(attempt, now)
             self._changed.set()
             return
         decision = retry.decide(
