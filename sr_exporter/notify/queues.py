@@ -8,6 +8,7 @@ knows it again.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from dataclasses import replace
 from itertools import islice
@@ -40,6 +41,8 @@ class Queue:
         self._leaving: deque[tuple[float, deque[str]]] = deque()
         #: Rows that were attempted together, by the id of each.
         self._together: dict[str, tuple[str, ...]] = {}
+        #: The time when it was last looked at.
+        self._looked_at = -math.inf
         self._wake: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
@@ -197,6 +200,9 @@ class Queue:
 
     def take(self, now: float) -> Parcel | None:
         """Give what may be sent next; its subjects are in flight until `settle`."""
+        if now < self._looked_at:
+            self._go_back(now)
+        self._looked_at = now
         while self._due and self._due[0][0] <= now:
             due_at, _, row_id = self._due[0]
             owed = self._rows.get(row_id)
@@ -218,6 +224,24 @@ class Queue:
             else:
                 self._windows.join(owed, due_at + self._gather_seconds)
         return self._take_gathered(now)
+
+    def _go_back(self, now: float) -> None:
+        """Have what waits not wait for the clock to come back to where it was."""
+        step = self._looked_at - now
+        for owed in self._rows.values():
+            due_at = owed.due_at
+            if owed.standing is Standing.OWED:
+                due_at = max(min(due_at, now), due_at - step)
+            elif owed.created_at > now:
+                # As in the book: what begins in the future begins now.
+                due_at = min(due_at, now + due_at - owed.created_at)
+            if due_at != owed.due_at:
+                again = replace(owed, due_at=due_at)
+                self._rows.put(again)
+                self._push(again)
+        for row_id in self._windows.abandon():
+            if row_id in self._rows:
+                self._push(self._rows[row_id])
 
     def _take_gathered(self, now: float) -> Parcel | None:
         """Give what gathered of a source whose window is over, each source in its turn."""

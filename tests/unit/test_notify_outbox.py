@@ -372,6 +372,31 @@ def test_a_retried_notification_is_not_held_any_more():
     assert [status for status, _, _ in b.sent()] == ["firing", "resolved"]
 
 
+def test_a_clock_that_goes_back_delays_nothing():
+    """Neither what is owed, nor its next attempt, nor what is held back of what has just begun."""
+    bench = Bench()
+    bench.later(3600.0)
+    bench.push(-1, "tried")
+    tried = bench.take()
+    assert tried
+    bench.settle(tried, retry_at=bench.now + 8.0)
+    bench.push(-1, "uac_registrant")
+    bench.push(-1, "owed")
+    bench.later(-3590.0)
+    bench.push(-1, "clusterer", identifier="cap:x")
+    assert bench.sent() == [("firing", "owed", FIRST)]
+    bench.later(7.9)
+    assert bench.sent() == []
+    bench.later(0.2)
+    assert bench.sent() == [("firing", "tried", FIRST)]
+    bench.later(22.0)
+    assert bench.sent() == [("firing", "uac_registrant", FIRST)]
+    bench.later(560.0)
+    assert bench.sent() == []
+    bench.later(20.0)
+    assert bench.sent() == [("firing", "clusterer", FIRST)]
+
+
 def test_what_is_under_way_is_not_withdrawn_though_the_clock_went_back():
     """A notification being sent cannot be taken back."""
     b = Bench()

@@ -234,6 +234,14 @@ def test_a_window_outlives_a_clock_that_goes_back():
     assert leaving(queue, 30.0) == []
 
 
+def test_a_window_does_not_wait_for_a_clock_that_went_back():
+    """It is as long as it would have been, at most."""
+    queue = gathering(row("a", 1, due_at=3600.0), row("b", 2, due_at=3601.0))
+    assert queue.take(3605.0) is None
+    assert queue.take(5.0) is None
+    assert leaving(queue, 15.0) == [["a1", "b2"]]
+
+
 def test_a_parcel_is_bounded(monkeypatch):
     """By rows and by bytes; the rest leaves right behind it, and one row always does."""
     monkeypatch.setattr(parcels, "MOST_ROWS", 3)
@@ -265,16 +273,15 @@ def test_what_is_left_of_a_window_is_not_looked_at_for_each_parcel(monkeypatch):
 
 
 def test_what_is_left_of_a_window_outlives_a_clock_that_goes_back(monkeypatch):
-    """It leaves when its time comes again, and at once when nothing gathers any more."""
+    """Its time was over: it leaves at once."""
     monkeypatch.setattr(parcels, "MOST_ROWS", 1)
     queue = gathering(row("a", 1, due_at=5.0), row("b", 2, due_at=6.0), row("c", 3, due_at=6.0))
     first = queue.take(20.0)
     assert first
     queue.settle(first)
     assert queue.next_due() == 20.0
-    assert queue.take(1.0) is None
-    assert queue.next_due() == 6.0
-    assert leaving(queue, 16.0) == [["b2"], ["c3"]]
+    assert leaving(queue, 1.0) == [["b2"], ["c3"]]
+    assert leaving(queue, 99.0) == []
 
 
 def test_what_is_left_of_a_window_leaves_by_itself_when_nothing_gathers(monkeypatch):
