@@ -339,11 +339,15 @@ class WebhookSender:
 
         Else a crash in between would bring these again after the next.
         """
-        try:
-            await asyncio.shield(self._store.commit(Batch(outbox=rows)))
-        except NotKept as error:
-            # The store goes on trying. Should we die before, it is delivered once more.
-            log.warning("delivery not noted yet", notifier=self.name, error=str(error))
+        name = ""
+        while name != self.name:  # renamed meanwhile, it has written them again
+            name = self.name
+            named = {row_id: owed and replace(owed, notifier=name) for row_id, owed in rows.items()}
+            try:
+                await asyncio.shield(self._store.commit(Batch(outbox=named)))
+            except NotKept as error:
+                # The store goes on trying. Should we die before, it is delivered once more.
+                log.warning("delivery not noted yet", notifier=name, error=str(error))
         for owed in attempt.rows:
             self._done_with(owed.id)
         self._queue.settle(attempt)
