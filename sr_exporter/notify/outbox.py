@@ -90,6 +90,10 @@ class Outbox:
             self._heed(writes, change, outcome, now)
         for entry in outcome.not_starting:
             self._hurry(writes, entry, now)
+        for source in outcome.asked_again:
+            for notifier in self._notifiers:
+                found = unwell_of(source, self._rules, self._links)
+                self._turn(writes, notifier, None, found, now)
         for turn in outcome.subjects:
             for notifier in self._notifiers:
                 self._owe(writes, notifier, of_turn(turn, self._rules, self._links), now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -343,6 +344,27 @@ def test_a_source_is_held_for_half_a_minute():
     assert b.sent() == [("firing", "sip-1", FIRST)]
     b.poll(("g", 1))
     assert b.sent() == [("resolved", "sip-1", OVER)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "silent_seconds"),
+    [({}, 30.0), ({"for_seconds": 90.0}, 90.0), ({"silence": True}, math.inf)],
+)
+def test_a_source_that_is_asked_again_sooner_is_not_held_longer(rule, silent_seconds):
+    """A reload polled it more often, or it sent something: at every notifier it was asked twice."""
+    bench = Bench()
+    bench.see(Configured((PolledSource("sip-1", 60.0),)))
+    bench.poll()
+    if rule:
+        bench.configure(AlertRule("sip-1", **rule))
+    at = bench.now
+    bench.see(PollFailed("sip-1", at, PollFailure.CONNECT, "refused", again_by=at + 3600.0))
+    while bench.now < at + 100.0:
+        bench.later(9.0)
+        bench.see(PollFailed("sip-1", bench.now, PollFailure.CONNECT, "refused"))
+        told = bool(bench.sent()) or bench.now - 9.0 >= at + silent_seconds
+        assert told == (bench.now >= at + silent_seconds)
+        assert any(bench.book.firing()) == told
 
 
 def test_a_key_that_appears_not_ready_is_given_two_minutes():
