@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -345,6 +346,27 @@ def test_a_source_is_held_for_half_a_minute():
     assert b.sent() == [("resolved", "sip-1", OVER)]
 
 
+@pytest.mark.parametrize(
+    ("rule", "silent_seconds"),
+    [({}, 30.0), ({"for_seconds": 90.0}, 90.0), ({"silence": True}, math.inf)],
+)
+def test_a_source_that_is_asked_again_sooner_is_not_held_longer(rule, silent_seconds):
+    """A reload polled it more often, or it sent something: at every notifier it was asked twice."""
+    bench = Bench()
+    bench.see(Configured((PolledSource("sip-1", 60.0),)))
+    bench.poll()
+    if rule:
+        bench.configure(AlertRule("sip-1", **rule))
+    at = bench.now
+    bench.see(PollFailed("sip-1", at, PollFailure.CONNECT, "refused", again_by=at + 3600.0))
+    while bench.now < at + 100.0:
+        bench.later(9.0)
+        bench.see(PollFailed("sip-1", bench.now, PollFailure.CONNECT, "refused"))
+        told = bool(bench.sent()) or bench.now - 9.0 >= at + silent_seconds
+        assert told == (bench.now >= at + silent_seconds)
+        assert any(bench.book.firing()) == told
+
+
 def test_a_key_that_appears_not_ready_is_given_two_minutes():
     """A source that starts is not paged for."""
     b = Bench()
@@ -370,6 +392,31 @@ def test_a_retried_notification_is_not_held_any_more():
     assert b.sent() == []
     b.later(60)
     assert [status for status, _, _ in b.sent()] == ["firing", "resolved"]
+
+
+def test_a_clock_that_goes_back_delays_nothing():
+    """Neither what is owed, nor its next attempt, nor what is held back of what has just begun."""
+    bench = Bench()
+    bench.later(3600.0)
+    bench.push(-1, "tried")
+    tried = bench.take()
+    assert tried
+    bench.settle(tried, retry_at=bench.now + 8.0)
+    bench.push(-1, "uac_registrant")
+    bench.push(-1, "owed")
+    bench.later(-3590.0)
+    bench.push(-1, "clusterer", identifier="cap:x")
+    assert bench.sent() == [("firing", "owed", FIRST)]
+    bench.later(7.9)
+    assert bench.sent() == []
+    bench.later(0.2)
+    assert bench.sent() == [("firing", "tried", FIRST)]
+    bench.later(22.0)
+    assert bench.sent() == [("firing", "uac_registrant", FIRST)]
+    bench.later(560.0)
+    assert bench.sent() == []
+    bench.later(20.0)
+    assert bench.sent() == [("firing", "clusterer", FIRST)]
 
 
 def test_what_is_under_way_is_not_withdrawn_though_the_clock_went_back():
