@@ -279,7 +279,7 @@ class Outbox:
             # The end of an alert bears the labels of its beginning.
             alert = replace(edge.alert, labels=believed)
             self._add(writes, notifier, replace(edge, alert=alert), now)
-        elif held is None and not edge.silent:
+        elif held is None and not (edge.silent or edge.gone):
             self._add(writes, notifier, replace(edge, keep_seconds=0.0), now)
 
     def _owe_at_an_end(

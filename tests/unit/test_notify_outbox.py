@@ -96,7 +96,7 @@ class Bench:
         """Apply an observation; unless told otherwise, its commit is over at once."""
         outcome = self.state.apply(observation, self.now)
         writes = self.outbox.plan(outcome, self.now)
-        self.book.observe(outcome)
+        self.book.observe(outcome, self.now)
         if look:
             self.book.refresh(self.now)
         self._write(writes, kept=kept)
@@ -796,6 +796,27 @@ def test_who_leaves_quietly_is_told_no_end():
     unwell = [*b.state.not_ready]
     writes = b.outbox.configure(b.notifiers(), b.rules, unwell, b.now, quiet={"readiness"})
     assert writes == {}
+
+
+def test_who_joined_later_is_not_told_that_something_it_never_heard_of_is_gone():
+    """As happens to the key of a notifier that a reload renames."""
+    b = Bench(Send.READINESS)
+    b.push(-1, group="uac_registrant")
+    b.sends = (Send.READINESS, Send.CHANGES)
+    b.configure()
+    b.see(Forget("push"))
+    assert b.rows == {}
+
+
+def test_what_is_told_to_begin_in_the_future_begins_when_it_is_heard():
+    """Though the levels are looked at much later: both kinds of notifiers are told at one time."""
+    b = Bench()
+    b.see(Statement("push", "uac_registrant", status=-3, at=b.now + 30.0), look=False)
+    b.later(40)
+    b.book.refresh(b.now)
+    (record,) = b.book.firing()
+    assert b.sent() == [("firing", "uac_registrant", FIRST)]
+    assert record.starts_at == b.now - 40
 
 
 RULES = [
