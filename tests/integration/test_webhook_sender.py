@@ -100,6 +100,37 @@ def test_the_next_of_a_key_waits_until_the_one_before_is_noted_as_delivered():
         asyncio.run(run())
 
 
+@pytest.mark.parametrize(("code", "noted"), [(200, None), (400, Standing.DEAD)])
+def test_what_is_being_noted_when_its_notifier_is_renamed_is_noted_after_that(code, noted):
+    """The new name is written to every row. One that was delivered must not come back by that."""
+
+    async def run() -> None:
+        queue, store, tasks = Queue(), SlowStore(), Tasks()
+        queue.add(_owed(1, "a"), kept=True)
+        sender = WebhookSender(
+            Webhook("hook", SecretUrl(receiver.url)), queue, store, Nobody(), clock=lambda: 1.0
+        )
+        sender.start(tasks)
+        await _until(lambda: len(store.batches) == 1)
+        rows: dict[str, Owed | None] = {owed.id: owed for owed in queue.rename("new")}
+        sender.name = "new"
+        kept = Batch(outbox=rows)
+        store.futures[0].set_result(None)
+        await _until(lambda: len(store.batches) == 2)
+        kept.merge(store.batches[1])
+        store.futures[1].set_result(None)
+        await _until(lambda: not len(queue))
+        row = kept.outbox["a-1"]
+        assert (row and row.standing) == noted
+        assert row is None or row.notifier == "new"
+        assert len(store.batches) == 2
+        sender.close()
+        await tasks.stop()
+
+    with Receiver(code) as receiver:
+        asyncio.run(asyncio.wait_for(run(), 20))
+
+
 class QuickStore:
     """Keeps at once."""
 
