@@ -16,7 +16,6 @@ from sr_exporter.notify.queues import Queue
 from sr_exporter.notify.webhook import WebhookSender
 from sr_exporter.store.contract import Batch, Gist, Owed, Standing
 from sr_exporter.tasks import Tasks
-from tests.harness import eventually
 from tests.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -178,8 +177,7 @@ def test_when_a_receiver_is_back_nothing_waits_any_longer(away, headers, heard):
 
     with Receiver(503, headers=headers) as receiver:
         asyncio.run(run())
-        # An answer is noted later than its sender may know of it.
-        eventually(lambda: {one.delivery for one in receiver.accepted} == {"c-3", *heard})
+        assert {one.delivery for one in receiver.accepted} == {"c-3", *heard}
 
 
 class LeftStore(QuickStore):
