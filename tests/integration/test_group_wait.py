@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import pytest
@@ -146,7 +147,9 @@ def test_a_kill_in_the_middle_of_a_burst_loses_nothing(tmp_path: Path):
         for one in receiver.accepted:
             for source, name, status in told([one]):
                 order.setdefault((source, name), []).append(status)
-        assert set(map(tuple, order.values())) == {("-1", "1", "-2")}
+        # What was under way as it was killed may be taken all the same, and comes again.
+        once = {tuple(status for status, _ in groupby(heard)) for heard in order.values()}
+        assert once == {("-1", "1", "-2")}
         assert len(receiver.accepted) <= 12
 
 
