@@ -166,6 +166,10 @@ class Asked(Subjects):
             source.again_by = failed.again_by
             self.log(out, ChangeKind.SOURCE_DOWN, now, source, failed.error, since=now)
             self.schedule(now + source.stale_after_seconds, source)
+        elif source.again_by is not None and now < source.again_by:
+            # Sooner than was planned: it sent something, or is polled more often by now.
+            source.again_by = now
+            out.asked_again.append(source)
 
 
 def _count(source: Source, reason: PollFailure) -> None:

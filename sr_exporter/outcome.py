@@ -37,6 +37,7 @@ class Outcome:
 
     __slots__ = (
         "alive",
+        "asked_again",
         "changes",
         "doubtful",
         "entries",
@@ -62,6 +63,8 @@ class Outcome:
         self.named: list[Reported] = []
         #: Sources that were down by their polls, and sent something.
         self.alive: list[str] = []
+        #: Sources that are down, and were asked once more sooner than was to be expected.
+        self.asked_again: list[Source] = []
         #: Keys of polled sources of which the last word may not be the latest (rule 8).
         self.doubtful: list[Key] = []
         #: Keys that are not ready and were taken for starting, which they are not.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -15,6 +16,7 @@ from tests.ports import reserve_port
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Iterator
     from types import TracebackType
 
 
@@ -49,7 +51,8 @@ class Receiver:
     """`answers` are status codes, one a request; the last one stays. `tls`: it speaks HTTPS.
 
     `received` is every attempt. `accepted` is those whose 2xx was sent whole. Both are in the
-    order in which they came: an answer is noted later than its sender may know of it.
+    order in which they came. A sender may know of an answer before it is noted here: so who asks
+    for `accepted` waits a moment while answers are under way.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Receiver:
         self._headers = headers or {}
         self.received: list[Received] = []
         self._accepted: set[int] = set()
+        self._answering = 0
         self.changed = threading.Condition()
 
     def __enter__(self) -> Self:
@@ -81,13 +85,14 @@ class Receiver:
                 headers = dict(self.headers)
                 delivery = headers.get("X-SR-Delivery", "")
                 received = Received(at, delivery, json.loads(body), headers, body)
-                code = receiver.take(received)
-                self.send_response(code)
-                for name, value in receiver._headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                receiver.answered(received, code)
+                with receiver.answering():
+                    code = receiver.take(received)
+                    self.send_response(code)
+                    for name, value in receiver._headers.items():
+                        self.send_header(name, value)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    receiver.answered(received, code)
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
@@ -136,6 +141,18 @@ class Receiver:
         with self.changed:
             self._answers = list(answers)
 
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Answer a request; what is accepted is known when that is over."""
+        with self.changed:
+            self._answering += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self._answering -= 1
+                self.changed.notify_all()
+
     def take(self, received: Received) -> int:
         """Note what came in whole; give the code of the answer."""
         with self.changed:
@@ -154,6 +171,7 @@ class Receiver:
     @property
     def accepted(self) -> list[Received]:
         with self.changed:
+            self.changed.wait_for(lambda: not self._answering, 1.0)
             return [one for one in self.received if id(one) in self._accepted]
 
     def wait_for(self, count: int, within: float = 10.0) -> list[Received]:

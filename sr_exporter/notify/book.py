@@ -88,8 +88,12 @@ class AlertBook:
             if source.down_since is not None:
                 self._pending[source.name,] = None
 
-    def observe(self, outcome: Outcome) -> None:
+    def observe(self, outcome: Outcome, now: float) -> None:
         """Remember whom to look at again."""
+        for entry in outcome.entries.values():
+            if not entry.ready:
+                # Told to begin in the future it begins now, whenever the next look is.
+                self._began(_who(entry.key), entry.ready_changed_at, now)
         for key in (*outcome.entries, *outcome.removed):
             self._pending[_who(key)] = None
         self._pending.update(dict.fromkeys(turn.who for turn in outcome.subjects))

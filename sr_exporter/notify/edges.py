@@ -45,6 +45,8 @@ class Edge:
     turns: bool
     reason: str
     silent: bool = False
+    #: It is gone: nothing to tell who was not told that it was not ready.
+    gone: bool = False
     #: How long an end is held back: `keep_firing_for`.
     keep_seconds: float = 0.0
 
@@ -111,6 +113,7 @@ def of_change(change: Change, outcome: Outcome, rules: Rules, links: Links) -> E
         turns=change.ready != change.was_ready,
         reason=reason_of(change),
         silent=rule.silent,
+        gone=change.kind is ChangeKind.REMOVED,
         keep_seconds=0.0 if change.kind is ChangeKind.REMOVED else rule.keep_firing_seconds,
     )
 

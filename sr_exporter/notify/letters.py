@@ -136,6 +136,7 @@ class Letters:
             for owed in self._last_words(revived, now):
                 rows[owed.id] = queue.insert(owed, after=before)
                 before = owed.id
+        self._outbox.count_from(rows.values())
         kept = self._store.commit(Batch(outbox=dict(rows)))
         # As with all that is owed: the store goes on trying, and delivery does not wait for it.
         kept.add_done_callback(lambda _: self._outbox.kept(list(rows)))

@@ -38,7 +38,7 @@ class Levels:
         self._tasks: set[asyncio.Future[None]] = set()
 
     def observe(self, outcome: Outcome) -> None:
-        self._book.observe(outcome)
+        self._book.observe(outcome, self._clock())
         self._changed.set()
 
     def refresh(

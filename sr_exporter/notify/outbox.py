@@ -90,6 +90,10 @@ class Outbox:
             self._heed(writes, change, outcome, now)
         for entry in outcome.not_starting:
             self._hurry(writes, entry, now)
+        for source in outcome.asked_again:
+            for notifier in self._notifiers:
+                found = unwell_of(source, self._rules, self._links)
+                self._turn(writes, notifier, None, found, now)
         for turn in outcome.subjects:
             for notifier in self._notifiers:
                 self._owe(writes, notifier, of_turn(turn, self._rules, self._links), now)
@@ -123,6 +127,10 @@ class Outbox:
             replace(one, name=new) if one.name == old else one for one in self._notifiers
         )
         return {owed.id: owed for owed in queue.rename(new)}
+
+    def count_from(self, rows: Iterable[Owed]) -> None:
+        """Number what comes above these rows: they may bear higher numbers, of another run."""
+        self._last_seq = max(self._last_seq, *(owed.seq for owed in rows))
 
     def kept(self, ids: Sequence[str]) -> None:
         wanted = set(ids)
@@ -271,7 +279,7 @@ class Outbox:
             # The end of an alert bears the labels of its beginning.
             alert = replace(edge.alert, labels=believed)
             self._add(writes, notifier, replace(edge, alert=alert), now)
-        elif held is None and not edge.silent:
+        elif held is None and not (edge.silent or edge.gone):
             self._add(writes, notifier, replace(edge, keep_seconds=0.0), now)
 
     def _owe_at_an_end(

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections import deque
+    from collections.abc import Callable
 
     from sr_exporter.store.contract import Owed
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 1_000
 MOST_BYTES = 2**20
 
+_decode_subject = msgspec.json.Decoder(list[str]).decode
 _NAMESPACE = uuid.UUID("5b0f3c2e-9a43-4f0d-8d0e-3a1b7f6f2c11")
 
 
@@ -53,15 +55,22 @@ class Parcel:
         return replace(self, rows=rows)
 
 
-def fill(rows: Iterable[Owed]) -> tuple[list[Owed], list[Owed]]:
-    """Give the oldest rows, as many as one parcel takes, and the rest."""
-    in_order = sorted(rows, key=lambda row: row.age)
+def fill(left: deque[str], ready: Callable[[str], Owed | None]) -> list[Owed]:
+    """Take as many of these as one parcel takes, in their order, and leave the rest.
+
+    Whoever is not `ready` is taken out, too. What is left is not looked at: there may be very many.
+    """
+    rows: list[Owed] = []
     size = 0
-    for count, row in enumerate(in_order):
-        size += row.size if row.body is None else len(row.body)
-        if count == MOST_ROWS or (count and size > MOST_BYTES):
-            return in_order[:count], in_order[count:]
-    return in_order, []
+    while left and len(rows) < MOST_ROWS:
+        row = ready(left[0])
+        if row is not None:
+            size += row.size if row.body is None else len(row.body)
+            if rows and size > MOST_BYTES:
+                break
+            rows.append(row)
+        left.popleft()
+    return rows
 
 
 class Windows:
@@ -77,19 +86,17 @@ class Windows:
 
     def join(self, owed: Owed, ends_at: float) -> None:
         """Have a row wait in its source's window, or open one that ends at `ends_at`."""
-        self.open(_source_of(owed), [owed.id], ends_at)
-
-    def open(self, source: str, row_ids: Iterable[str], ends_at: float) -> None:
+        source = _source_of(owed)
         if source not in self._rows:
             heapq.heappush(self._ends, (ends_at, source))
-        self._rows.setdefault(source, {}).update(dict.fromkeys(row_ids))
+        self._rows.setdefault(source, {})[owed.id] = None
 
-    def close(self, now: float) -> tuple[str, list[str]] | None:
-        """Give the source and the rows of a window that is over, if one is."""
+    def close(self, now: float) -> list[str] | None:
+        """Give the rows of a window that is over, if one is."""
         if not self._ends or self._ends[0][0] > now:
             return None
         _, source = heapq.heappop(self._ends)
-        return source, list(self._rows.pop(source))
+        return list(self._rows.pop(source))
 
     def abandon(self) -> list[str]:
         """Close all of them, whatever the time; gives all rows."""
@@ -104,4 +111,4 @@ class Windows:
 
 def _source_of(owed: Owed) -> str:
     # The watchdog is of none.
-    return next(iter(msgspec.json.decode(owed.subject, type=list[str])), "")
+    return next(iter(_decode_subject(owed.subject)), "")

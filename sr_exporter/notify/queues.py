@@ -8,6 +8,7 @@ knows it again.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from dataclasses import replace
 from itertools import islice
@@ -36,8 +37,12 @@ class Queue:
         #: How long what is due waits for more of its source; None: it does not.
         self._gather_seconds: float | None = None
         self._windows = Windows()
+        #: What leaves of each source, its window being over, the oldest first, and when that was.
+        self._leaving: deque[tuple[float, deque[str]]] = deque()
         #: Rows that were attempted together, by the id of each.
         self._together: dict[str, tuple[str, ...]] = {}
+        #: The time when it was last looked at.
+        self._looked_at = -math.inf
         self._wake: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
@@ -106,6 +111,9 @@ class Queue:
         self._unkept.discard(owed.id)
         for other in self._together.get(owed.id, ()):
             self._together.pop(other, None)
+            if other != owed.id:
+                # It may have waited for this one.
+                self._push(self._rows[other])
         waiting = self._subjects[owed.subject]
         waiting.remove(owed.id)
         if waiting:
@@ -178,7 +186,9 @@ class Queue:
         if seconds == self._gather_seconds:
             return
         self._gather_seconds = seconds
-        for row_id in self._windows.abandon():
+        leaving = [row_id for _, left in self._leaving for row_id in left]
+        self._leaving.clear()
+        for row_id in (*leaving, *self._windows.abandon()):
             if row_id in self._rows:
                 self._push(self._rows[row_id])
         self._wake()
@@ -190,6 +200,9 @@ class Queue:
 
     def take(self, now: float) -> Parcel | None:
         """Give what may be sent next; its subjects are in flight until `settle`."""
+        if now < self._looked_at:
+            self._go_back(now)
+        self._looked_at = now
         while self._due and self._due[0][0] <= now:
             due_at, _, row_id = self._due[0]
             owed = self._rows.get(row_id)
@@ -212,22 +225,48 @@ class Queue:
                 self._windows.join(owed, due_at + self._gather_seconds)
         return self._take_gathered(now)
 
+    def _go_back(self, now: float) -> None:
+        """Have what waits not wait for the clock to come back to where it was."""
+        step = self._looked_at - now
+        for owed in self._rows.values():
+            due_at = owed.due_at
+            if owed.standing is Standing.OWED:
+                due_at = max(min(due_at, now), due_at - step)
+            elif owed.created_at > now:
+                # As in the book: what begins in the future begins now.
+                due_at = min(due_at, now + due_at - owed.created_at)
+            if due_at != owed.due_at:
+                again = replace(owed, due_at=due_at)
+                self._rows.put(again)
+                self._push(again)
+        for row_id in self._windows.abandon():
+            if row_id in self._rows:
+                self._push(self._rows[row_id])
+
     def _take_gathered(self, now: float) -> Parcel | None:
-        """Give what gathered of a source whose window is over."""
+        """Give what gathered of a source whose window is over, each source in its turn."""
         while (closed := self._windows.close(now)) is not None:
-            source, row_ids = closed
-            ready = []
-            for owed in (self._rows[row_id] for row_id in row_ids if row_id in self._rows):
-                if owed.id in self._unkept:
-                    self._push(owed)  # it was altered meanwhile, our clock having gone back
-                elif owed.due_at <= now and self._may_go(owed):
-                    ready.append(owed)
-            rows, rest = fill(ready)
-            if rest:
-                self._windows.open(source, [owed.id for owed in rest], now)
-            if rows:
-                return self._send(rows, grouped=True)
+            rows = [self._rows[row_id] for row_id in closed if row_id in self._rows]
+            in_order = sorted(rows, key=lambda owed: owed.age)
+            self._leaving.append((now, deque(owed.id for owed in in_order)))
+        while self._leaving:
+            over_at, left = self._leaving.popleft()
+            parcel = fill(left, lambda row_id: self._ready(row_id, now))
+            if left:
+                self._leaving.append((over_at, left))
+            if parcel:
+                return self._send(parcel, grouped=True)
         return None
+
+    def _ready(self, row_id: str, now: float) -> Owed | None:
+        """Give a row that gathered, if it may leave now."""
+        owed = self._rows.get(row_id)
+        if owed is None:
+            return None
+        if row_id in self._unkept or owed.due_at > now:
+            self._push(owed)  # our clock went back, and it may have been altered since
+            return None
+        return owed if self._may_go(owed) else None
 
     def _may_go(self, owed: Owed) -> bool:
         """Whether no other of its subject is before it, or under way."""
@@ -240,12 +279,6 @@ class Queue:
         parcel = Parcel(tuple(rows), grouped)
         self._in_flight.update(owed.subject for owed in parcel.rows)
         return parcel
-
-    def halve(self, parcel: Parcel, retry_at: float) -> None:
-        """End an attempt at what was too big: its halves are due again, each by itself."""
-        middle = len(parcel.rows) // 2
-        for rows in (parcel.rows[:middle], parcel.rows[middle:]):
-            self.settle(Parcel(rows, parcel.grouped), retry_at)
 
     def settle(self, parcel: Parcel, retry_at: float | None = None) -> None:
         """End an attempt: the rows are gone, or stay and are due again at `retry_at`."""
@@ -268,6 +301,14 @@ class Queue:
             ids = tuple(owed.id for owed in parcel.rows)
             self._together.update(dict.fromkeys(ids, ids))
 
+    def halve(self, parcel: Parcel, now: float) -> None:
+        """End an attempt of more than a receiver takes at once: it goes on as two."""
+        self.settle(parcel, retry_at=now)
+        middle = len(parcel.rows) // 2
+        for half in (parcel.rows[:middle], parcel.rows[middle:]):
+            ids = tuple(owed.id for owed in half)
+            self._together.update(dict.fromkeys(ids, ids))
+
     def _push(self, owed: Owed) -> None:
         """Have a row be looked at when it is due."""
         heapq.heappush(self._due, (owed.due_at, owed.seq, owed.id))
@@ -284,5 +325,5 @@ class Queue:
     def next_due(self) -> float | None:
         """Give when to look again, or None when nothing waits for the time."""
         ends = self._windows.next_end()
-        dues = [self._due[0][0]] if self._due else []
+        dues = [due for due, _, _ in self._due[:1]] + [due for due, _ in islice(self._leaving, 1)]
         return min(dues if ends is None else [*dues, ends], default=None)

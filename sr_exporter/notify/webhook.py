@@ -35,10 +35,11 @@ LANES = 4
 #: An answer's body says nothing to us and is never read, which costs its connection: a 2xx
 #: must settle whatever follows it.
 _LIMIT_BYTES = 0
-#: What a receiver, or a proxy before it, answers to a body that is too big for it.
-_TOO_BIG = 413
 #: Not an error of the receiver: the configuration changed while it was asked.
 _BROKEN_OFF = "broken off"
+#: What is answered to a burst that is too big, or one alert of which does not please: the others
+#: are not to be lost with it. Each by itself would be no more requests than without `group_wait`.
+_REFUSED_WHOLE = (413, 422)
 #: The longest time between two looks at the queue: our clock may have jumped.
 _LONGEST_WAIT_SECONDS = 10.0
 #: A receiver that takes nothing for so long is away.
@@ -177,8 +178,7 @@ class WebhookSender:
             self._forget(lost)
             self._changed.set()
             return
-        if status == _TOO_BIG and len(attempt.rows) > 1:
-            # Each by itself may fit; together they would all be given up.
+        if status in _REFUSED_WHOLE and len(attempt.rows) > 1:
             self._queue.halve(attempt, now)
             self._changed.set()
             return
@@ -339,11 +339,15 @@ class WebhookSender:
 
         Else a crash in between would bring these again after the next.
         """
-        try:
-            await asyncio.shield(self._store.commit(Batch(outbox=rows)))
-        except NotKept as error:
-            # The store goes on trying. Should we die before, it is delivered once more.
-            log.warning("delivery not noted yet", notifier=self.name, error=str(error))
+        name = ""
+        while name != self.name:  # renamed meanwhile, it has written them again
+            name = self.name
+            named = {row_id: owed and replace(owed, notifier=name) for row_id, owed in rows.items()}
+            try:
+                await asyncio.shield(self._store.commit(Batch(outbox=named)))
+            except NotKept as error:
+                # The store goes on trying. Should we die before, it is delivered once more.
+                log.warning("delivery not noted yet", notifier=name, error=str(error))
         for owed in attempt.rows:
             self._done_with(owed.id)
         self._queue.settle(attempt)

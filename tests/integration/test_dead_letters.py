@@ -259,6 +259,26 @@ def test_letters_outlive_a_restart_and_their_notifier(tmp_path, receiver):
         assert receiver.wait_for(2)[1].delivery == item["id"]
 
 
+def test_a_letter_of_an_earlier_run_stays_before_what_comes_after_it(tmp_path, receiver):
+    """Its number is of that run, and may be the higher one: a restart reads by numbers."""
+    with RunningApp(tmp_path / "data", hooked(receiver)) as app:
+        for name in ("a", "b", "c", "k"):
+            push(app, -1, name)
+        letter = dead(app, 4)[-1]["id"]
+    receiver.answer(503)
+    with RunningApp(tmp_path / "data", hooked(receiver)) as app:
+        assert retried(app, letter) == 200
+        push(app, 1)
+        eventually(lambda: len(listed(app, state="owed")["items"]) == 2)
+    receiver.answer(200)
+    with RunningApp(tmp_path / "data", hooked(receiver)) as app:
+        eventually(lambda: backlog(app) == 0)
+    assert [(one.identifier, one.status) for one in receiver.accepted] == [
+        ("k", "firing"),
+        ("k", "resolved"),
+    ]
+
+
 def test_who_may_not_write_may_not_retry(tmp_path, receiver):
     """It takes a token for everything, where there are tokens; and loopback where not."""
     some, all_ = ({"Authorization": f"Bearer {name}"} for name in ("some", "all"))

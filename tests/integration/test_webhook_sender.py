@@ -16,7 +16,6 @@ from sr_exporter.notify.queues import Queue
 from sr_exporter.notify.webhook import WebhookSender
 from sr_exporter.store.contract import Batch, Gist, Owed, Standing
 from sr_exporter.tasks import Tasks
-from tests.harness import eventually
 from tests.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -100,6 +99,37 @@ def test_the_next_of_a_key_waits_until_the_one_before_is_noted_as_delivered():
         asyncio.run(run())
 
 
+@pytest.mark.parametrize(("code", "noted"), [(200, None), (400, Standing.DEAD)])
+def test_what_is_being_noted_when_its_notifier_is_renamed_is_noted_after_that(code, noted):
+    """The new name is written to every row. One that was delivered must not come back by that."""
+
+    async def run() -> None:
+        queue, store, tasks = Queue(), SlowStore(), Tasks()
+        queue.add(_owed(1, "a"), kept=True)
+        sender = WebhookSender(
+            Webhook("hook", SecretUrl(receiver.url)), queue, store, Nobody(), clock=lambda: 1.0
+        )
+        sender.start(tasks)
+        await _until(lambda: len(store.batches) == 1)
+        rows: dict[str, Owed | None] = {owed.id: owed for owed in queue.rename("new")}
+        sender.name = "new"
+        kept = Batch(outbox=rows)
+        store.futures[0].set_result(None)
+        await _until(lambda: len(store.batches) == 2)
+        kept.merge(store.batches[1])
+        store.futures[1].set_result(None)
+        await _until(lambda: not len(queue))
+        row = kept.outbox["a-1"]
+        assert (row and row.standing) == noted
+        assert row is None or row.notifier == "new"
+        assert len(store.batches) == 2
+        sender.close()
+        await tasks.stop()
+
+    with Receiver(code) as receiver:
+        asyncio.run(asyncio.wait_for(run(), 20))
+
+
 class QuickStore:
     """Keeps at once."""
 
@@ -147,8 +177,7 @@ def test_when_a_receiver_is_back_nothing_waits_any_longer(away, headers, heard):
 
     with Receiver(503, headers=headers) as receiver:
         asyncio.run(run())
-        # An answer is noted later than its sender may know of it.
-        eventually(lambda: {one.delivery for one in receiver.accepted} == {"c-3", *heard})
+        assert {one.delivery for one in receiver.accepted} == {"c-3", *heard}
 
 
 class LeftStore(QuickStore):

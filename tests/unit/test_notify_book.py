@@ -45,7 +45,7 @@ class Bench:
         self.rules = Rules()
 
     def see(self, observation: Observation) -> dict[str, AlertRecord | None]:
-        self.book.observe(self.state.apply(observation, self.now))
+        self.book.observe(self.state.apply(observation, self.now), self.now)
         return self.refresh()
 
     def refresh(self) -> dict[str, AlertRecord | None]:
@@ -253,7 +253,7 @@ def test_a_key_that_was_away_between_two_looks_goes_on_with_its_alert():
     b = Bench()
     b.push(-1)
     b.later(10)
-    b.book.observe(b.state.apply(Forget("push"), b.now))
+    b.book.observe(b.state.apply(Forget("push"), b.now), b.now)
     b.push(-1)
     assert (only(b).starts_at, only(b).resolved_at) == (START, None)
 

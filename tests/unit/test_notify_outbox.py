@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -95,7 +96,7 @@ class Bench:
         """Apply an observation; unless told otherwise, its commit is over at once."""
         outcome = self.state.apply(observation, self.now)
         writes = self.outbox.plan(outcome, self.now)
-        self.book.observe(outcome)
+        self.book.observe(outcome, self.now)
         if look:
             self.book.refresh(self.now)
         self._write(writes, kept=kept)
@@ -345,6 +346,27 @@ def test_a_source_is_held_for_half_a_minute():
     assert b.sent() == [("resolved", "sip-1", OVER)]
 
 
+@pytest.mark.parametrize(
+    ("rule", "silent_seconds"),
+    [({}, 30.0), ({"for_seconds": 90.0}, 90.0), ({"silence": True}, math.inf)],
+)
+def test_a_source_that_is_asked_again_sooner_is_not_held_longer(rule, silent_seconds):
+    """A reload polled it more often, or it sent something: at every notifier it was asked twice."""
+    bench = Bench()
+    bench.see(Configured((PolledSource("sip-1", 60.0),)))
+    bench.poll()
+    if rule:
+        bench.configure(AlertRule("sip-1", **rule))
+    at = bench.now
+    bench.see(PollFailed("sip-1", at, PollFailure.CONNECT, "refused", again_by=at + 3600.0))
+    while bench.now < at + 100.0:
+        bench.later(9.0)
+        bench.see(PollFailed("sip-1", bench.now, PollFailure.CONNECT, "refused"))
+        told = bool(bench.sent()) or bench.now - 9.0 >= at + silent_seconds
+        assert told == (bench.now >= at + silent_seconds)
+        assert any(bench.book.firing()) == told
+
+
 def test_a_key_that_appears_not_ready_is_given_two_minutes():
     """A source that starts is not paged for."""
     b = Bench()
@@ -370,6 +392,31 @@ def test_a_retried_notification_is_not_held_any_more():
     assert b.sent() == []
     b.later(60)
     assert [status for status, _, _ in b.sent()] == ["firing", "resolved"]
+
+
+def test_a_clock_that_goes_back_delays_nothing():
+    """Neither what is owed, nor its next attempt, nor what is held back of what has just begun."""
+    bench = Bench()
+    bench.later(3600.0)
+    bench.push(-1, "tried")
+    tried = bench.take()
+    assert tried
+    bench.settle(tried, retry_at=bench.now + 8.0)
+    bench.push(-1, "uac_registrant")
+    bench.push(-1, "owed")
+    bench.later(-3590.0)
+    bench.push(-1, "clusterer", identifier="cap:x")
+    assert bench.sent() == [("firing", "owed", FIRST)]
+    bench.later(7.9)
+    assert bench.sent() == []
+    bench.later(0.2)
+    assert bench.sent() == [("firing", "tried", FIRST)]
+    bench.later(22.0)
+    assert bench.sent() == [("firing", "uac_registrant", FIRST)]
+    bench.later(560.0)
+    assert bench.sent() == []
+    bench.later(20.0)
+    assert bench.sent() == [("firing", "clusterer", FIRST)]
 
 
 def test_what_is_under_way_is_not_withdrawn_though_the_clock_went_back():
@@ -749,6 +796,27 @@ def test_who_leaves_quietly_is_told_no_end():
     unwell = [*b.state.not_ready]
     writes = b.outbox.configure(b.notifiers(), b.rules, unwell, b.now, quiet={"readiness"})
     assert writes == {}
+
+
+def test_who_joined_later_is_not_told_that_something_it_never_heard_of_is_gone():
+    """As happens to the key of a notifier that a reload renames."""
+    b = Bench(Send.READINESS)
+    b.push(-1, group="uac_registrant")
+    b.sends = (Send.READINESS, Send.CHANGES)
+    b.configure()
+    b.see(Forget("push"))
+    assert b.rows == {}
+
+
+def test_what_is_told_to_begin_in_the_future_begins_when_it_is_heard():
+    """Though the levels are looked at much later: both kinds of notifiers are told at one time."""
+    b = Bench()
+    b.see(Statement("push", "uac_registrant", status=-3, at=b.now + 30.0), look=False)
+    b.later(40)
+    b.book.refresh(b.now)
+    (record,) = b.book.firing()
+    assert b.sent() == [("firing", "uac_registrant", FIRST)]
+    assert record.starts_at == b.now - 40
 
 
 RULES = [

@@ -182,6 +182,23 @@ def test_what_loses_a_member_is_a_new_parcel():
     assert again.id != first.id
 
 
+def test_what_loses_a_member_while_it_waits_is_looked_at_again():
+    """It waited for what came back before that member: nothing else would look at the rest."""
+    queue = gathering(row("a", 2), row("b", 3))
+    first = queue.take(WAIT)
+    assert first
+    queue.settle(first.attempted(), retry_at=20.0)
+    queue.insert(row("a", 1, due_at=12.0))
+    queue.mark_kept("a1")
+    back = queue.take(22.0)
+    assert back
+    assert ids(back) == ["a1"]
+    assert queue.take(22.0) is None
+    assert [one.id for one in queue.withdraw_oldest(2)] == ["a2"]
+    queue.settle(back)
+    assert leaving(queue, 32.0) == [["b3"]]
+
+
 def test_what_is_held_is_withdrawn_while_others_gather():
     """It has no part in the window before it is due."""
     held = replace(row("h", 2, due_at=9.0), standing=Standing.HELD)
@@ -217,6 +234,14 @@ def test_a_window_outlives_a_clock_that_goes_back():
     assert leaving(queue, 30.0) == []
 
 
+def test_a_window_does_not_wait_for_a_clock_that_went_back():
+    """It is as long as it would have been, at most."""
+    queue = gathering(row("a", 1, due_at=3600.0), row("b", 2, due_at=3601.0))
+    assert queue.take(3605.0) is None
+    assert queue.take(5.0) is None
+    assert leaving(queue, 15.0) == [["a1", "b2"]]
+
+
 def test_a_parcel_is_bounded(monkeypatch):
     """By rows and by bytes; the rest leaves right behind it, and one row always does."""
     monkeypatch.setattr(parcels, "MOST_ROWS", 3)
@@ -226,6 +251,47 @@ def test_a_parcel_is_bounded(monkeypatch):
     sizes = {"a": 60, "b": 40, "c": 1, "d": 500, "e": 50}
     large = gathering(*(row(name, seq, size=n) for seq, (name, n) in enumerate(sizes.items())))
     assert leaving(large, WAIT) == [["a0", "b1"], ["c2"], ["d3"], ["e4"]]
+
+
+def test_what_is_left_of_a_window_is_not_looked_at_for_each_parcel(monkeypatch):
+    """There may be very many, and each look would hold up everything else."""
+    monkeypatch.setattr(parcels, "MOST_ROWS", 2)
+    queue = gathering(*(row(f"k{n}", n) for n in range(1, 101)), row("x", 101, source="t"))
+    looks = 0
+    look = queue._ready
+
+    def counted(row_id: str, now: float) -> Owed | None:
+        nonlocal looks
+        looks += 1
+        return look(row_id, now)
+
+    monkeypatch.setattr(queue, "_ready", counted)
+    left = leaving(queue, WAIT)
+    assert left[:3] == [["k11", "k22"], ["x101"], ["k33", "k44"]]
+    assert len(left) == 51
+    assert looks == 101
+
+
+def test_what_is_left_of_a_window_outlives_a_clock_that_goes_back(monkeypatch):
+    """Its time was over: it leaves at once."""
+    monkeypatch.setattr(parcels, "MOST_ROWS", 1)
+    queue = gathering(row("a", 1, due_at=5.0), row("b", 2, due_at=6.0), row("c", 3, due_at=6.0))
+    first = queue.take(20.0)
+    assert first
+    queue.settle(first)
+    assert queue.next_due() == 20.0
+    assert leaving(queue, 1.0) == [["b2"], ["c3"]]
+    assert leaving(queue, 99.0) == []
+
+
+def test_what_is_left_of_a_window_leaves_by_itself_when_nothing_gathers(monkeypatch):
+    """A reload holds for what waits already."""
+    monkeypatch.setattr(parcels, "MOST_ROWS", 1)
+    queue = gathering(row("a", 1), row("b", 2))
+    first = queue.take(WAIT)
+    assert first
+    queue.gather(None)
+    assert leaving(queue, WAIT) == [["b2"]]
 
 
 def test_the_id_is_that_of_the_row_or_of_all_rows():

@@ -182,9 +182,11 @@ def test_a_lost_source_does_not_end_it_and_it_says_so():
     polled.poll()
     book.change_rules(Rules())
     book.refresh(polled.now)
-    book.observe(polled.see(PollFailed("sip-1", polled.now, PollFailure.CONNECT, "refused")))
+    book.observe(
+        polled.see(PollFailed("sip-1", polled.now, PollFailure.CONNECT, "refused")), polled.now
+    )
     polled.now += 120
-    book.observe(polled.see(Tick()))
+    book.observe(polled.see(Tick()), polled.now)
     book.refresh(polled.now)
     record = next(one for one in book.firing() if one.labels["alertname"] == REPORTED)
     assert "does not answer now (refused)" in record.annotations["description"]
