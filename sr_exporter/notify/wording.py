@@ -82,13 +82,16 @@ def of_notifier(entry: Entry) -> dict[str, str]:
     name = entry.identifier
     if entry.ready:
         summary = f"Notifier {name} takes what it is sent again"
-        description = "What it was owed and did not refuse for good is delivered."
+        description = (
+            "It took a notification again; more may be owed to it. What a webhook refused for good"
+            f" is kept: sr-exporter notifications list --state dead --notifier {name}."
+        )
     else:
         since = datetime.fromtimestamp(entry.ready_changed_at, UTC)
         summary = f"Notifier {name} does not take what it is sent"
         description = (
             f"Since {since:%Y-%m-%d %H:%M:%S} UTC: {entry.details or 'it is not known why'}."
-            f" Who is told by {name} may hear of no alert now. See that its receiver runs, that the"
+            f" People paged by {name} may miss alerts now. See that its receiver runs, that the"
             f" exporter reaches it, and what it is owed: sr-exporter notifications list."
         )
     said = {"summary": summary, "description": description, "status": str(entry.status)}
