@@ -74,11 +74,13 @@ class Links:
         return f"{self.external_url}/runbooks#{alertname.lower()}"
 
 
-def of_key(entry: Entry, rule: Rule, links: Links) -> Alert:
-    """Make the alert of a key as it is now."""
+def of_key(entry: Entry, rule: Rule, links: Links, *, since: float | None = None) -> Alert:
+    """Make the alert of a key as it is now; it began `since`, or when the key turned."""
     key = entry.key
+    if since is None:
+        since = entry.ready_changed_at
     labels = _key_labels(key, rule)
-    said = wording.of_notifier(entry) if is_notifier(key) else wording.of_key(entry)
+    said = wording.of_notifier(entry, since) if is_notifier(key) else wording.of_key(entry, since)
     return Alert(
         labels=labels,
         annotations=_annotated(
@@ -91,7 +93,7 @@ def of_key(entry: Entry, rule: Rule, links: Links) -> Alert:
             ready=entry.ready,
             details=said.get("details"),
         ),
-        starts_at=entry.ready_changed_at,
+        starts_at=since,
         generator_url=links.key(key),
     )
 
@@ -132,7 +134,7 @@ def of_source(
         "source": source,
         "severity": rule.severity,
     }
-    said = wording.of_source(source, kind, error, address)
+    said = wording.of_source(source, kind, since, error, address)
     return Alert(
         labels=labels,
         annotations=_annotated(said, rule, links, labels, word=_SOURCE_WORDS[kind], details=error),

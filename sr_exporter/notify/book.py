@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sr_exporter.model import Key
     from sr_exporter.notify.alerts import Alert, Links, Who
+    from sr_exporter.notify.rules import Rule
     from sr_exporter.outcome import Outcome
     from sr_exporter.state import State
 
@@ -210,12 +211,18 @@ class AlertBook:
                 self._looked_at[who] = due
                 heapq.heappush(self._due, (due, next(self._tie), who))
             return None
+        alert = self._alert(found, rule, since)
+        told = self.told(who)
+        if told is not None and told.fingerprint == alert.fingerprint and told.starts_at < since:
+            return self._alert(found, rule, told.starts_at)  # it was kept firing since then
+        return alert
+
+    def _alert(self, found: Entry | Reported | Source, rule: Rule, since: float) -> Alert:
         if isinstance(found, Entry):
-            return replace(alerts.of_key(found, rule, self._links), starts_at=since)
+            return alerts.of_key(found, rule, self._links, since=since)
         if isinstance(found, Reported):
-            record = found.entry.subjects[found.subject]
-            alert = alerts.of_subject(*found, record, rule, self._links)
-            return replace(alert, starts_at=since)
+            record = replace(found.entry.subjects[found.subject], since=since)
+            return alerts.of_subject(*found, record, rule, self._links)
         return alerts.of_source(
             found.name,
             rule,

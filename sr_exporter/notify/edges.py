@@ -98,11 +98,11 @@ def of_change(change: Change, outcome: Outcome, rules: Rules, links: Links) -> E
     key = Key(change.source, change.group, change.identifier)
     entry = outcome.entries.get(key)
     rule = rules.for_key(key, early=entry is not None and entry.early)
+    since = change.at if change.not_ready_since is None else change.not_ready_since
     if entry is None:
         alert = alerts.of_removed_key(change, rule, links)
     else:
-        alert = alerts.of_key(entry, rule, links)
-    since = change.at if change.not_ready_since is None else change.not_ready_since
+        alert = alerts.of_key(entry, rule, links, since=since)
     ended = change.kind is ChangeKind.REMOVED or change.ready
     return Edge(
         who=tuple(key.folded()),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from sr_exporter.model import ChangeKind
+from sr_exporter.model import MAIN, OWN_SOURCE, ChangeKind, fold
 from sr_exporter.signals import End
 from sr_exporter.words import meaning
 
@@ -45,20 +45,21 @@ _KINDS = {
 _NO_KIND = _Kind("", "")
 
 
-def of_key(entry: Entry) -> dict[str, str]:
-    """Tell how a key is."""
+def of_key(entry: Entry, since: float) -> dict[str, str]:
+    """Tell how a key is, and since when it is not ready."""
     key = entry.key
     word = meaning(key.group, key.identifier, entry.status)
     state = "ready" if entry.ready else "not ready"
-    description = f"Status {entry.status}"
-    if word != state:
+    description = "" if entry.ready else _since(since)
+    description += f"Status {entry.status}"
+    if word != state and word not in fold(entry.details or ""):
         description += f" ({word})"
     if entry.details:
         description += f": {cut(entry.details)}"
     if lost := _not_heard(entry.group.source):
         description = f"{description.removesuffix('.')}.{lost}"
     said = {
-        "summary": f"{_place(key)} is {state}",
+        "summary": _summary(key, state, word),
         "description": description,
         "status": str(entry.status),
     }
@@ -77,7 +78,7 @@ def of_removed_key(key: Key) -> dict[str, str]:
     }
 
 
-def of_notifier(entry: Entry) -> dict[str, str]:
+def of_notifier(entry: Entry, since: float) -> dict[str, str]:
     """Tell who is paged of a notifier what they need before anything else."""
     name = entry.identifier
     if entry.ready:
@@ -87,10 +88,9 @@ def of_notifier(entry: Entry) -> dict[str, str]:
             f" is kept: sr-exporter notifications list --state dead --notifier {name}."
         )
     else:
-        since = datetime.fromtimestamp(entry.ready_changed_at, UTC)
         summary = f"Notifier {name} does not take what it is sent"
         description = (
-            f"Since {since:%Y-%m-%d %H:%M:%S} UTC: {entry.details or 'it is not known why'}."
+            f"{_since(since)}{entry.details or 'it is not known why'}."
             f" People paged by {name} may miss alerts now. See that its receiver runs, that the"
             f" exporter reaches it, and what it is owed: sr-exporter notifications list."
         )
@@ -105,8 +105,10 @@ def of_removed_notifier(name: str) -> dict[str, str]:
     }
 
 
-def of_source(source: str, kind: ChangeKind, error: str | None, address: str) -> dict[str, str]:
-    """Tell of a polled source that it went down, is up again, or is configured no more."""
+def of_source(
+    source: str, kind: ChangeKind, since: float, error: str | None, address: str
+) -> dict[str, str]:
+    """Tell of a polled source that it is down `since`, up again, or configured no more."""
     where = f" at {address}" if address else ""
     if kind is ChangeKind.SOURCE_UP:
         return {
@@ -121,8 +123,8 @@ def of_source(source: str, kind: ChangeKind, error: str | None, address: str) ->
     last = f" Last error: {error}." if error else ""
     return {
         "summary": f"OpenSIPS {source} does not answer its Management Interface",
-        "description": f"{source} cannot be polled{where}; whether its parts are ready is"
-        f" not known.{last}",
+        "description": f"{_since(since)}{source} cannot be polled{where};"
+        f" whether its parts are ready is not known.{last}",
     }
 
 
@@ -134,7 +136,7 @@ def of_subject(entry: Entry, subject: str, record: SubjectRecord) -> dict[str, s
     return {
         "summary": f"{noun}{subject} is reported not ready by {_place(entry.key)}",
         "description": (
-            f'A report says: "{log.strip()}".{_not_heard(entry.group.source)}'
+            f'{_since(record.since)}a report says: "{log.strip()}".{_not_heard(entry.group.source)}'
             f" A text is a hint: {check}."
         ),
         "reports": log,
@@ -197,6 +199,19 @@ def _not_heard(source: Source) -> str:
 
 def _place(key: Key) -> str:
     return f"{key.group}/{key.identifier} on {key.source}"
+
+
+def _summary(key: Key, state: str, word: str) -> str:
+    """Name a server by its name where it is its core that is meant."""
+    if key.source == OWN_SOURCE or tuple(key.folded())[1:] != ("core", MAIN):
+        return f"{_place(key)} is {state}"
+    why = "" if word == state else f": core is {word}"
+    return f"OpenSIPS {key.source} is {state}{why}"
+
+
+def _since(seconds: float) -> str:
+    """Begin a description: what receivers make of an alert seldom shows its `startsAt`."""
+    return f"Since {_utc(seconds)}: "
 
 
 def _utc(seconds: float) -> str:

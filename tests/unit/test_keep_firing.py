@@ -60,6 +60,7 @@ def test_a_flap_is_one_alert():
     assert record
     (level,) = b.book.levels()
     assert level.record.starts_at == record.starts_at
+    assert level.record.annotations["description"].startswith("Since 1970-01-01 00:16:40 UTC: ")
     assert level.record.annotations["status"] == "-2"
     assert b.later(1000) == {}
     assert b.firing() == ["g"]
