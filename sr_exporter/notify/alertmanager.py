@@ -326,7 +326,8 @@ class AlertmanagerSender:
         errors = [instance.error for instance in self._instances if instance.error is not None]
         if not errors and any(instance.doubted for instance in self._instances):
             return
-        said = f"{len(errors)} of {len(self._instances)}: {errors[0]}" if errors else None
+        count = len(self._instances)
+        said = f"{len(errors)} of {count} instances: {errors[0]}" if errors else None
         self._observer.stands(self.name, said)
 
 

@@ -105,7 +105,7 @@ class Letters:
         queues = [self._outbox.queues[name] for name in names if name in self._outbox.queues]
         rows = [owed for queue in queues for owed in queue.rows()]
         # There may be very many.
-        return await asyncio.to_thread(_first, rows, asked)
+        return await asyncio.to_thread(_first, rows, asked, self._clock())
 
     async def retry(self, row_id: str) -> Owed:
         """Have a dead letter delivered; gives it as it is owed, once that is kept.
@@ -168,10 +168,12 @@ class Letters:
         return replace(old, id=str(uuid.uuid4()), created_at=now, body=body, gist=None)
 
 
-def _first(rows: list[Owed], asked: Asked) -> list[Owed]:
+def _first(rows: list[Owed], asked: Asked, now: float) -> list[Owed]:
     wanted = (
         owed
         for owed in rows
-        if owed.standing is asked.standing and (asked.after is None or owed.age > asked.after)
+        if owed.is_held(now) is (asked.standing is Standing.HELD)
+        and (asked.after is None or owed.age > asked.after)
     )
-    return heapq.nsmallest(asked.limit, wanted, key=lambda owed: owed.age)
+    found = heapq.nsmallest(asked.limit, wanted, key=lambda owed: owed.age)
+    return [replace(owed, standing=asked.standing) for owed in found]

@@ -202,7 +202,8 @@ class Notifiers:
                 # At a start: that it is said to take nothing has not ended with that.
                 error = None if self._following else self._last_error(config.name)
                 sender = self._new(config, error)
-                self._observer.joined(sender.name, _backlog_of(sender), error)
+                owes = isinstance(sender, WebhookSender)
+                self._observer.joined(sender.name, _backlog_of(sender), error, owes=owes)
             self._senders[config.name] = sender
             sender.start(self._tasks)
         self._watchdog.start(self._tasks)

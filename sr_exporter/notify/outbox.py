@@ -200,6 +200,17 @@ class Outbox:
         told = self._book.told(who)
         return None if told is None else told.labels
 
+    def _began(self, row: Owed | None, who: Who, since: float) -> float:
+        """Give since when an alert fires for its receiver; `since` is of this time not ready.
+
+        That is later where `keep_firing_for` made one of two. Told by the last row it is owed; a
+        row whose body is left to the store is so old that the book knows of it.
+        """
+        if row is not None and row.body is not None:
+            return payload.alert(row.body).starts_at
+        told = self._book.told(who)
+        return since if told is None else min(since, told.starts_at)
+
     def _end(
         self, writes: dict[str, Owed | None], notifier: EdgeNotifier, found: Unwell, now: float
     ) -> None:
@@ -211,7 +222,12 @@ class Outbox:
             writes[held.id] = None
         believed = self._believed(notifier, subject, found.who, now)
         if believed is not None:
-            alert = replace(alerts.without_recovery(found.alert), labels=believed)
+            row = queue.last(subject, now)
+            alert = replace(
+                alerts.without_recovery(found.alert),
+                labels=believed,
+                starts_at=self._began(row, found.who, found.alert.starts_at),
+            )
             self._add(writes, notifier, Edge(found.who, alert, now, 0.0, True, OVER), now)
 
     def _turn(
@@ -267,6 +283,10 @@ class Outbox:
             self._hold(writes, notifier, held, edge, now, due_at=held.due_at)
             return
         believed = self._believed(notifier, edge.subject, edge.who, now)
+        if believed is not None:
+            row = queue.last(edge.subject, now)
+            began = self._began(row, edge.who, edge.alert.starts_at)
+            edge = replace(edge, alert=replace(edge.alert, starts_at=began))
         if edge.resolved_at is None:
             # Who knows that it is not well is not kept waiting for how.
             told = edge if believed is None else replace(edge, for_seconds=0.0)
@@ -276,7 +296,7 @@ class Outbox:
             queue.withdraw(held)
             writes[held.id] = None
         if believed is not None:
-            # The end of an alert bears the labels of its beginning.
+            # The end of an alert bears the labels of its beginning, and its time.
             alert = replace(edge.alert, labels=believed)
             self._add(writes, notifier, replace(edge, alert=alert), now)
         elif held is None and not (edge.silent or edge.gone):
@@ -292,7 +312,11 @@ class Outbox:
     ) -> None:
         """Deal with a change while the end of an alert is held back."""
         if edge.resolved_at is not None:
-            alert = replace(edge.alert, labels=payload.gist(held).labels)
+            alert = replace(
+                edge.alert,
+                labels=payload.gist(held).labels,
+                starts_at=self._began(held, edge.who, edge.alert.starts_at),
+            )
             told = replace(edge, alert=alert)
             self._hold(writes, notifier, held, told, now, due_at=held.due_at)
         elif edge.silent:

@@ -48,6 +48,10 @@ class Queue:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def owed(self, now: float) -> int:
+        """Count what is owed; what a rule's time holds back is not, yet."""
+        return self._rows.owed(now)
+
     @property
     def in_flight(self) -> int:
         return len(self._in_flight)

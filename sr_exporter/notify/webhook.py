@@ -89,7 +89,7 @@ class WebhookSender:
 
     @property
     def backlog(self) -> int:
-        return len(self._queue)
+        return self._queue.owed(self._clock())
 
     @property
     def url(self) -> str:
