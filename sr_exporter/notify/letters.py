@@ -18,6 +18,7 @@ import msgspec
 
 from sr_exporter.notify import payload
 from sr_exporter.notify.alerts import Alert
+from sr_exporter.notify.retry import LONGEST_BACKOFF_SECONDS
 from sr_exporter.store.contract import Batch, Owed, Standing
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from sr_exporter.notify.book import AlertBook
     from sr_exporter.notify.outbox import Outbox
     from sr_exporter.store.contract import Age, Store
+
+_WAITS = (
+    "it is owed already, and tried again by itself at most"
+    f" {LONGEST_BACKOFF_SECONDS / 60:g} minutes later; a reload tries at once"
+)
 
 
 class NoSuchLetter(Exception):  # noqa: N818 - named for what befell the caller
@@ -117,7 +123,7 @@ class Letters:
         """
         letter = await self._store.dead_letter(row_id)
         if any(row_id in queue for queue in self._outbox.queues.values()):
-            raise NotRetried("it is owed already")
+            raise NotRetried(_WAITS)
         if letter is None:
             raise NoSuchLetter
         queue = self._outbox.queues.get(letter.owed.notifier)

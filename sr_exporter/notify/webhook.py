@@ -101,13 +101,17 @@ class WebhookSender:
             self._sending = tasks.start(f"notifier {self.name}", self._run())
 
     def configure(self, config: Webhook) -> None:
-        """Deliver as it says, at once: attempts by the old settings are broken off."""
+        """Deliver as it says, at once: attempts by the old settings are broken off.
+
+        What waits for another attempt is tried though nothing changed: whoever repaired a
+        receiver has no other way to say so.
+        """
         before, self._config = self._config, config
         self._queue.gather(config.group_wait_seconds or None)
         if _way(before) != _way(config):
             for posting in self._posting:
                 posting.cancel()
-            self._queue.retry_now(self._clock())
+        self._queue.retry_now(self._clock())
 
     async def _run(self) -> None:
         while True:

@@ -233,6 +233,12 @@ def test_lists_are_filtered_and_paged(tmp_path, receiver):
         # What is owed is not retried: it is already.
         (owed, *_) = listed(app, state="owed")["items"]
         assert retried(app, owed["id"]) == 409
+        url = f"{app.base}/api/v1/notifications/{owed['id']}/retry"
+        said = app.client.session.post(url, timeout=10).json()["error"]
+        assert said.endswith(
+            "it is owed already, and tried again by itself at most 5 minutes later;"
+            " a reload tries at once"
+        )
 
 
 @pytest.mark.parametrize(
