@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -313,10 +314,34 @@ def test_the_command_lists_and_retries(app, receiver, capsys):
     assert run(["retry", "--url", app.base, items[1]["id"]]) == 0
     assert f"{items[1]['id']} is owed again\n" in capsys.readouterr().out
     assert receiver.wait_for(3)[2].delivery == items[1]["id"]
-    assert run(["retry", "--all", "--notifier", "nobody", "--url", app.base]) == 0
     assert run(["retry", "--all", "--notifier", "hook", "--url", app.base]) == 0
+    assert "\n1 owed again, 0 refused\n" in capsys.readouterr().out
     assert receiver.wait_for(4)[3].delivery == items[0]["id"]
-    assert run(["list", "--state", "held", "--url", app.base]) == 0
+
+
+def test_the_command_says_that_there_is_nothing_and_what_there_is(tmp_path, receiver, capsys):
+    """Who sees nothing is told where to look; a notifier that is not there is an error."""
+    run = notifications_command.run
+    rules = (AlertRule(group="slow", for_seconds=3600.0), AlertRule(group="*"))
+    config = replace(hooked(receiver), rules=rules)
+    receiver.answer(503)
+    with RunningApp(tmp_path / "data", config) as app:
+        push(app, -1)
+        for name in ("k", "l"):
+            item = {"source": "sbc", "group": "slow", "identifier": name, "status": -1}
+            app.client.push(item).raise_for_status()
+        receiver.wait_for(1)
+        assert run(["list", "--url", app.base, "--notifier", "hook"]) == 0
+        said = capsys.readouterr().err
+        assert said == "sr-exporter: nothing is dead; 1 owed, 2 held: see --state\n"
+        assert run(["list", "--state", "held", "--url", app.base]) == 0
+        shown = capsys.readouterr().out
+        (first, _) = listed(app, state="held")["items"]
+        due = datetime.fromtimestamp(first["due_at"], UTC).isoformat(timespec="seconds")
+        assert f"attempts=0 due={due} firing {{" in shown
+        for what in (["list"], ["list", "--state", "owed"], ["retry", "--all"]):
+            assert run([*what, "--notifier", "nosuch", "--url", app.base]) == 1
+            assert capsys.readouterr().err == "sr-exporter: no notifier 'nosuch' (hook)\n"
 
 
 def test_the_command_says_what_went_wrong(app, tmp_path, capsys):
@@ -327,7 +352,13 @@ def test_the_command_says_what_went_wrong(app, tmp_path, capsys):
     assert said.startswith("sr-exporter: HTTP 404: ")
     assert said.count("\n") == 1
     assert run(["list", "--url", "http://127.0.0.1:1"]) == 3
-    assert "no answer of an exporter from http://127.0.0.1:1" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "sr-exporter: no answer of an exporter from http://127.0.0.1:1:"
+        " connection refused; --url says where the exporter is\n"
+    )
+    with Receiver() as no_exporter:
+        assert run(["list", "--url", no_exporter.base]) == 3
+    assert "something else answers" in capsys.readouterr().err
     (tmp_path / "token").write_text("two words")
     for wrong in (
         [],
