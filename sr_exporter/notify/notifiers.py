@@ -130,8 +130,9 @@ class Notifiers:
             parting.close()
         await self._give_up(self._outbox.part())
         if len(parting.configured) == 1:
-            log.info(
-                "there is one notifier only: when it takes nothing, nobody is told",
+            log.warning(
+                "there is one notifier only: when it takes nothing, nobody is told;"
+                " configure a second one",
                 notifier=parting.configured[0].name,
             )
         for sender in parting.senders:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from sr_exporter import notifications_command
 from sr_exporter.config import AlertRule, Config, SecretUrl, Token, Webhook
@@ -291,6 +292,17 @@ def test_who_may_not_write_may_not_retry(tmp_path, receiver):
 
 def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
+
+
+def test_the_log_says_what_was_given_up_and_how_to_have_it_after_all(app):
+    """Whom it is about, by the names of its labels."""
+    with capture_logs() as logs:
+        push(app, -1, "k 1")
+        (item,) = dead(app, 1)
+    (said,) = (one for one in logs if one["event"] == "notification given up")
+    assert (said["source"], said["group"], said["identifier"]) == ("sbc", "g", "k 1")
+    assert "subject" not in said
+    assert said["hint"] == f"sr-exporter notifications retry {item['id']}"
 
 
 # --- the command ---------------------------------------------------------------------------
