@@ -349,6 +349,12 @@ def test_the_command_says_that_there_is_nothing_and_what_there_is(tmp_path, rece
         assert run(["list", "--state", "held", "--url", app.base]) == 0
         shown = capsys.readouterr().out
         (first, _) = listed(app, state="held")["items"]
+        url = f"{app.base}/api/v1/notifications/{first['id']}/retry"
+        refused = app.client.session.post(url, timeout=10)
+        assert refused.status_code == 409
+        assert refused.json()["error"].endswith(
+            "it is held back by its rule, and sent when it is due"
+        )
         due = datetime.fromtimestamp(first["due_at"], UTC).isoformat(timespec="seconds")
         assert f"attempts=0 due={due} firing {{" in shown
         for what in (["list"], ["list", "--state", "owed"], ["retry", "--all"]):
@@ -385,6 +391,20 @@ def test_the_command_says_what_went_wrong(app, tmp_path, capsys):
         with pytest.raises(SystemExit) as ended:
             run(wrong)
         assert ended.value.code == 2
+
+
+def test_the_command_counts_as_far_as_one_page_tells(tmp_path, receiver, capsys):
+    """More than a page are not counted one by one."""
+    receiver.answer(503)
+    with RunningApp(tmp_path / "data", hooked(receiver)) as app:
+        items = [
+            {"source": "sbc", "group": "g", "identifier": f"k{number}", "status": -1}
+            for number in range(1001)
+        ]
+        app.client.push(*items).raise_for_status()
+        assert notifications_command.run(["list", "--url", app.base]) == 0
+    said = "sr-exporter: nothing is dead; more than 1000 owed, 0 held: see --state\n"
+    assert capsys.readouterr().err == said
 
 
 def test_the_command_bears_a_token(tmp_path, receiver, capsys):
