@@ -94,10 +94,7 @@ class AlertBook:
 
     def observe(self, outcome: Outcome, now: float) -> None:
         """Remember whom to look at again."""
-        for entry in outcome.entries.values():
-            if not entry.ready:
-                # Told to begin in the future it begins now, whenever the next look is.
-                self._began(_who(entry.key), entry.ready_changed_at, now)
+        self._note_beginnings(outcome, now)
         for key in (*outcome.entries, *outcome.removed):
             self._pending[_who(key)] = None
         for turn in outcome.subjects:
@@ -118,6 +115,12 @@ class AlertBook:
                 self._pending.update(dict.fromkeys(one.who for one in source.reported()))
         for name in outcome.sources_removed:
             self._up.pop(name, None)
+
+    def _note_beginnings(self, outcome: Outcome, now: float) -> None:
+        """Have what is told to begin in the future begin now, whenever the next look is."""
+        for entry in outcome.entries.values():
+            if not entry.ready:
+                self._began(_who(entry.key), entry.ready_changed_at, now)
 
     def refresh(self, now: float) -> dict[str, AlertRecord | None]:
         """Bring the levels up to date. Gives what changed, for the store."""

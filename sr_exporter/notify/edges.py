@@ -13,6 +13,7 @@ from sr_exporter.notify import alerts, payload
 from sr_exporter.store.contract import Gist
 
 if TYPE_CHECKING:
+    from sr_exporter.config.values import Send
     from sr_exporter.held import Source
     from sr_exporter.model import Change
     from sr_exporter.notify.alerts import Alert, Links, Who
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from sr_exporter.store.contract import Owed
 
 FIRST, OVER = payload.FIRST, payload.OVER
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeNotifier:
+    """What planning must know of a notifier that is told of edges."""
+
+    name: str
+    send: Send
 
 
 @dataclass(frozen=True, slots=True)

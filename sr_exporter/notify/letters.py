@@ -18,6 +18,7 @@ import msgspec
 
 from sr_exporter.notify import payload
 from sr_exporter.notify.alerts import Alert
+from sr_exporter.notify.retry import LONGEST_BACKOFF_SECONDS
 from sr_exporter.store.contract import Batch, Owed, Standing
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from sr_exporter.notify.book import AlertBook
     from sr_exporter.notify.outbox import Outbox
     from sr_exporter.store.contract import Age, Store
+
+_WAITS = (
+    "it is owed already, and tried again by itself at most"
+    f" {LONGEST_BACKOFF_SECONDS / 60:g} minutes later; a reload tries at once"
+)
+_HELD = "it is held back by its rule, and sent when it is due"
 
 
 class NoSuchLetter(Exception):  # noqa: N818 - named for what befell the caller
@@ -116,8 +123,9 @@ class Letters:
             NotKept: the store could not be asked, or could not keep it yet.
         """
         letter = await self._store.dead_letter(row_id)
-        if any(row_id in queue for queue in self._outbox.queues.values()):
-            raise NotRetried("it is owed already")
+        for one in self._outbox.queues.values():
+            if (owed := one.get(row_id)) is not None:
+                raise NotRetried(_HELD if owed.standing is Standing.HELD else _WAITS)
         if letter is None:
             raise NoSuchLetter
         queue = self._outbox.queues.get(letter.owed.notifier)

@@ -12,7 +12,7 @@ round: under a rule with `keep_firing_for` the end of an alert is held.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sr_exporter.config.values import Limits, Send
@@ -22,6 +22,7 @@ from sr_exporter.notify.edges import (
     FIRST,
     OVER,
     Edge,
+    EdgeNotifier,
     Unwell,
     kept_until,
     of_change,
@@ -44,14 +45,6 @@ if TYPE_CHECKING:
     from sr_exporter.notify.book import AlertBook
     from sr_exporter.notify.rules import Rule
     from sr_exporter.outcome import Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeNotifier:
-    """What planning must know of a notifier that is told of edges."""
-
-    name: str
-    send: Send
 
 
 class Outbox:

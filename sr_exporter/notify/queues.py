@@ -59,6 +59,9 @@ class Queue:
     def __contains__(self, row_id: object) -> bool:
         return row_id in self._rows
 
+    def get(self, row_id: str) -> Owed | None:
+        return self._rows.get(row_id)
+
     def rows(self) -> list[Owed]:
         return list(self._rows.values())
 

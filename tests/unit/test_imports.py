@@ -65,7 +65,7 @@ ALLOWED = {
     "reload": WORDS | {"config", "metrics"},
     "simulator": WORDS | {"wire"},
     "app": None,
-    "notifications_command": WORDS,
+    "notifications_command": WORDS | {"outbound"},
     "rules_command": WORDS | {"config", "notify.alerts", "notify.rules", "state"},
     "mi_command": WORDS | {"mi", "wire", "config"},
     "demo": {"app", "config", "simulator", "web"},

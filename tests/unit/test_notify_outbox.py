@@ -28,7 +28,8 @@ from sr_exporter.model import (
 )
 from sr_exporter.notify.alerts import Links
 from sr_exporter.notify.book import AlertBook
-from sr_exporter.notify.outbox import EdgeNotifier, Outbox
+from sr_exporter.notify.edges import EdgeNotifier
+from sr_exporter.notify.outbox import Outbox
 from sr_exporter.notify.parcels import Parcel
 from sr_exporter.notify.rules import Rules
 from sr_exporter.notify.wording import ENDED

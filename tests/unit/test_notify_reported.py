@@ -12,7 +12,8 @@ from sr_exporter.config.values import AlertRule, Send
 from sr_exporter.model import Configured, Forget, PollFailed, PollFailure, Statement, Tick
 from sr_exporter.notify.alerts import REPORTED, fingerprint
 from sr_exporter.notify.book import AlertBook
-from sr_exporter.notify.outbox import EdgeNotifier, Outbox
+from sr_exporter.notify.edges import EdgeNotifier
+from sr_exporter.notify.outbox import Outbox
 from sr_exporter.notify.rules import Rules
 from sr_exporter.notify.wording import ENDED, LONGEST_TOLD
 from sr_exporter.report_rules import ReportRule, ReportRules
@@ -217,7 +218,7 @@ class Watched:
         def applied(observation: Observation, now: float) -> Outcome:
             outcome = apply(observation, now)
             self.bodies += [row.whole for row in self.outbox.plan(outcome, now).values() if row]
-            self.book.observe(outcome)
+            self.book.observe(outcome, now)
             self.book.refresh(now)
             return outcome
 
