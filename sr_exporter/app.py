@@ -10,10 +10,12 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import structlog
 
 from sr_exporter import __version__
+from sr_exporter.config.addresses import is_loopback
 from sr_exporter.errors import ConfigError, ListenError
 from sr_exporter.ingest import Ingest
 from sr_exporter.metrics.own import OwnMetrics
@@ -197,6 +199,11 @@ class App:
             reloader.ask()
         self._on_stop("reload", lambda: _stop_reloading(reloader, reloading))
         self._on_stop("pushes", lambda: _refuse(ingest))
+        self._say_started(config, state)
+        self._started = True
+        self.on_ready(sockets)
+
+    def _say_started(self, config: Config, state: State) -> None:
         log.info(
             "started",
             version=__version__,
@@ -205,8 +212,12 @@ class App:
             sources=len(config.sources),
             notifiers=len(config.notifiers),
         )
-        self._started = True
-        self.on_ready(sockets)
+        if config.notifiers and is_loopback(urlsplit(self.options.external_url).hostname or ""):
+            log.warning(
+                "links in alerts lead nowhere from other machines: say with --web.external-url"
+                " where people reach this exporter",
+                external_url=self.options.external_url,
+            )
 
     def _on_stop(self, name: str, stop: Callable[[], Awaitable[None]]) -> None:
         self._stops.append((name, stop))

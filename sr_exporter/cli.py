@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import re
 import resource
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EXIT_LISTEN, EXIT_CONFIG = 1, 2
+EXIT_PIPE = 128 + signal.SIGPIPE
 EXIT_STORE = {
     StoreFault.UNUSABLE: 3,
     StoreFault.TRUNCATED: 4,
@@ -70,17 +72,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         "serve": _serve,
         "demo": _demo,
         "mi": mi_command.run,
-        "notifications": notifications_command.run,
         "rules": rules_command.run,
+        "notifications": notifications_command.run,
     }
     command = arguments[0] if arguments else ""
     if command in _NOT_BUILT:
         _fail(EXIT_CONFIG, f"the command {command!r} is not built yet")
-    status = commands[command](arguments[1:]) if command in commands else _serve(arguments)
+    if command and not command.startswith("-") and command not in commands:
+        _fail(EXIT_CONFIG, f"no command {command} ({', '.join(commands)})")
+    try:
+        status = commands[command](arguments[1:]) if command in commands else _serve(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read along, `| head`, has seen enough: this ends as by SIGPIPE, which the
+        # interpreter ignores.
+        status = EXIT_PIPE
     # Everything is kept and closed. A thread that still waits for a peer to answer, or for a
     # name to resolve, must not hold up the end: the interpreter would wait for it.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stderr.flush()
     os._exit(status)
 
 

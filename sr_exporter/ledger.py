@@ -20,6 +20,7 @@ from sr_exporter.model import (
     fold,
 )
 from sr_exporter.outcome import SubjectTurn
+from sr_exporter.signals import End, Ending
 from sr_exporter.tally import Tally
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class Ledger:
         group.source.guessed.pop(entry, None)
         entry.expires_at = None
         for subject in list(entry.subjects):
-            self.end_subject(out, Reported(entry, subject), at)
+            self.end_subject(out, Reported(entry, subject), at, Ending(End.FORGOTTEN))
         self._log_entry(
             out,
             ChangeKind.REMOVED,
@@ -201,7 +202,7 @@ class Ledger:
             if not group.source.groups and group.source.kind is Kind.PUSHED:
                 self._drop_source(out, group.source)
 
-    def end_subject(self, out: Outcome, reported: Reported, at: float) -> None:
+    def end_subject(self, out: Outcome, reported: Reported, at: float, ending: Ending) -> None:
         """Have a subject be called not ready no more."""
         entry, subject = reported
         left = dict(entry.subjects)
@@ -211,7 +212,7 @@ class Ledger:
         source.subjects -= 1
         if not left:
             del source.reporting[entry]
-        out.subjects.append(SubjectTurn(at, entry, subject, record, ended=True))
+        out.subjects.append(SubjectTurn(at, entry, subject, record, ending))
         out.keep(entry)
 
     def _bury(self, out: Outcome, entry: Entry, at: float) -> None:

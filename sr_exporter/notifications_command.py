@@ -11,17 +11,20 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
+from sr_exporter.outbound import reason
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 EXIT_ERROR, EXIT_USAGE, EXIT_NO_ANSWER, EXIT_INTERRUPTED = 1, 2, 3, 130
 DEFAULT_URL = "http://127.0.0.1:9797"
 _TIMEOUT_SECONDS = 30.0
+_STATES = ("dead", "owed", "held")
 
 _DESCRIPTION = """\
 Show the notifications of a running exporter's webhooks that were given up
-(dead), are owed, or are held back by their rule's `for`; have dead ones
-delivered again.
+(dead), are owed, or are held back: a beginning by its rule's `for`, an end by
+its `keep_firing_for`. Have dead ones delivered again.
 """
 
 _EPILOG = """\
@@ -31,11 +34,11 @@ examples:
   sr-exporter notifications retry 6f1c5f7e-4f0b-5d0e-9a35-2b8f6c1d7e90
   sr-exporter notifications retry --all --notifier oncall
 
-A line is: id, notifier, when the change was seen, attempts, firing or
-resolved, labels, and the reason why it is dead.
+A line is: id, notifier, when the change was seen, attempts, when it is due
+(unless it is dead), firing or resolved, labels, and the reason why it is dead.
 
-exit status: 0 done, 1 the exporter refused, 2 wrong command line,
-3 no answer
+exit status: 0 done, 1 the exporter refused, or has no such notifier, 2 wrong
+command line, 3 no answer
 """
 
 
@@ -57,7 +60,10 @@ def run(arguments: Sequence[str]) -> int:
             _say(str(error))
             return EXIT_ERROR
         except (requests.RequestException, ValueError, KeyError, TypeError) as error:
-            _say(f"no answer of an exporter from {given.url}: {type(error).__name__}")
+            _say(
+                f"no answer of an exporter from {given.url}: {_why(error)};"
+                " --url says where the exporter is"
+            )
             return EXIT_NO_ANSWER
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
@@ -78,7 +84,7 @@ def _read(arguments: Sequence[str]) -> argparse.Namespace:
     listing = commands.add_parser("list", help="print them, the oldest first", allow_abbrev=False)
     listing.add_argument(
         "--state",
-        choices=("dead", "owed", "held"),
+        choices=_STATES,
         default="dead",
         help="which ones (default: dead)",
     )
@@ -138,11 +144,10 @@ class _Exporter:
     def __init__(self, session: requests.Session, url: str) -> None:
         self._session = session
         self._url = f"{url}/api/v1/notifications"
+        self._receivers = f"{url}/api/v2/receivers"
 
     def notifications(self, state: str, notifier: str | None) -> Iterator[dict[str, Any]]:
-        query = {"state": state}
-        if notifier is not None:
-            query["notifier"] = notifier
+        query = _query(state, notifier)
         while True:
             page = self._ask("GET", self._url, query)
             yield from page["items"]
@@ -150,22 +155,58 @@ class _Exporter:
                 return
             query["cursor"] = page["next"]
 
+    def count(self, state: str, notifier: str | None) -> str:
+        """Say how many there are, as far as one page tells."""
+        page = self._ask("GET", self._url, _query(state, notifier))
+        shown = len(page["items"])
+        return str(shown) if page["next"] is None else f"more than {shown}"
+
+    def require_notifier(self, name: str) -> None:
+        """Refuse a name that no notifier has."""
+        names = [one["name"] for one in self._ask("GET", self._receivers)]
+        if name not in names:
+            raise _Refused(f"no notifier {name!r} ({', '.join(names) or 'there is none'})")
+
     def retry(self, row_id: str) -> None:
         self._ask("POST", f"{self._url}/{quote(row_id, safe='')}/retry")
 
-    def _ask(self, method: str, url: str, query: dict[str, str] | None = None) -> dict[str, Any]:
+    def _ask(self, method: str, url: str, query: dict[str, str] | None = None) -> Any:
         answer = self._session.request(
             method, url, params=query, timeout=_TIMEOUT_SECONDS, allow_redirects=False
         )
-        said: dict[str, Any] = answer.json()
+        said = answer.json()
         if not answer.ok:
             raise _Refused(f"HTTP {answer.status_code}: {said['error']}")
         return said
 
 
+def _query(state: str, notifier: str | None) -> dict[str, str]:
+    return {"state": state} if notifier is None else {"state": state, "notifier": notifier}
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, requests.Timeout):
+        return f"nothing within {_TIMEOUT_SECONDS:g} s"
+    if isinstance(error, requests.ConnectionError):
+        return reason(error)
+    return f"something else answers: {type(error).__name__}"
+
+
 def _list(exporter: _Exporter, given: argparse.Namespace) -> int:
+    found = False
     for item in exporter.notifications(given.state, given.notifier):
         print(_clean(_line(item)))  # noqa: T201
+        found = True
+    if not found:
+        # What was given up outlives its notifier: only where there is nothing it is asked for.
+        if given.notifier is not None:
+            exporter.require_notifier(given.notifier)
+        others = ", ".join(
+            f"{exporter.count(state, given.notifier)} {state}"
+            for state in _STATES
+            if state != given.state
+        )
+        _say(f"nothing is {given.state}; {others}: see --state")
     return 0
 
 
@@ -173,6 +214,8 @@ def _retry(exporter: _Exporter, given: argparse.Namespace) -> int:
     ids = given.ids
     if given.all:
         ids = [item["id"] for item in exporter.notifications("dead", given.notifier)]
+        if not ids and given.notifier is not None:
+            exporter.require_notifier(given.notifier)
     refused = 0
     for row_id in ids:
         try:
@@ -182,18 +225,24 @@ def _retry(exporter: _Exporter, given: argparse.Namespace) -> int:
             refused += 1
         else:
             print(_clean(f"{row_id} is owed again"))  # noqa: T201
+    if given.all:
+        print(f"{len(ids) - refused} owed again, {refused} refused")  # noqa: T201
     return EXIT_ERROR if refused else 0
 
 
 def _line(item: dict[str, Any]) -> str:
     alert = item["notification"]["alerts"][0]
-    seen = datetime.fromtimestamp(item["created_at"], UTC).isoformat(timespec="seconds")
+    due = "" if item["state"] == "dead" else f" due={_moment(item['due_at'])}"
     labels = ", ".join(f'{name}="{value}"' for name, value in sorted(alert["labels"].items()))
     line = (
-        f"{item['id']} {item['notifier']} {seen} attempts={item['attempts']}"
-        f" {alert['status']} {{{labels}}}"
+        f"{item['id']} {item['notifier']} {_moment(item['created_at'])}"
+        f" attempts={item['attempts']}{due} {alert['status']} {{{labels}}}"
     )
     return f"{line} {item['reason']}" if item["reason"] else line
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 def _clean(text: str) -> str:

@@ -184,13 +184,13 @@ class Outbound:
             self._sockets.release()
             if self._aborted or _is_timeout(error):
                 raise self._too_late(post) from None
-            raise OutboundError(_failure(error), _reason(error)) from None
+            raise OutboundError(_failure(error), reason(error)) from None
         except TooLongError as error:
             self._session.close()
             self._sockets.release()
             raise OutboundError(Failure.TOO_BIG, str(error)) from None
         except ValueError as error:
-            raise OutboundError(Failure.BROKEN, _reason(error)) from None
+            raise OutboundError(Failure.BROKEN, reason(error)) from None
         finally:
             self._done()
 
@@ -262,8 +262,8 @@ def _failure(error: BaseException) -> Failure:
     return Failure.CONNECT
 
 
-def _reason(error: BaseException) -> str:
-    """Say what happened in the words of the innermost cause, without a URL."""
+def reason(error: BaseException) -> str:
+    """Say why a request of requests failed, in the words of its innermost cause, without a URL."""
     for cause in reversed(_causes(error)):
         if isinstance(cause, OSError) and cause.strerror:
             return _said_by_the_system(cause)

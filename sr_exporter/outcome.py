@@ -10,7 +10,7 @@ from sr_exporter.model import ChangeKind
 if TYPE_CHECKING:
     from sr_exporter.held import Entry, Reported, Source
     from sr_exporter.model import Change, Key
-    from sr_exporter.signals import SubjectRecord
+    from sr_exporter.signals import Ending, SubjectRecord
 
 _ALTERING = frozenset({ChangeKind.APPEARED, ChangeKind.STATUS, ChangeKind.DETAILS})
 
@@ -25,7 +25,12 @@ class SubjectTurn:
     subject: str
     #: As it is, or as it was.
     record: SubjectRecord
-    ended: bool
+    #: None: it began.
+    ending: Ending | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.ending is not None
 
     @property
     def who(self) -> tuple[str, ...]:

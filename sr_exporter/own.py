@@ -116,13 +116,21 @@ class NotifierTeller:
     def __init__(self, metrics: OwnMetrics, own: OwnState) -> None:
         self._metrics = metrics
         self._own = own
-        self._backlogs: dict[str, Callable[[], int]] = {}
+        #: How much each is owed; None: it is told what is the case, and owed nothing.
+        self._backlogs: dict[str, Callable[[], int] | None] = {}
         #: Why notifiers do not take what they are sent.
         self._failing: dict[str, str] = {}
 
-    def joined(self, notifier: str, backlog: Callable[[], int], error: str | None = None) -> None:
+    def joined(
+        self,
+        notifier: str,
+        backlog: Callable[[], int],
+        error: str | None = None,
+        *,
+        owes: bool = True,
+    ) -> None:
         self._metrics.add_notifier(notifier, backlog)
-        self._backlogs[notifier] = backlog
+        self._backlogs[notifier] = backlog if owes else None
         self._own.say("notifier", notifier, READY if error is None else NOT_READY, error)
 
     def left(self, notifier: str) -> None:
@@ -160,8 +168,9 @@ class NotifierTeller:
                 self._say_owed(notifier)
 
     def _say_owed(self, notifier: str) -> None:
-        owed = self._backlogs[notifier]()
-        self._own.say("notifier", notifier, NOT_READY, f"{self._failing[notifier]} ({owed} owed)")
+        why, backlog = self._failing[notifier], self._backlogs[notifier]
+        said = why if backlog is None else f"{why} ({backlog()} owed)"
+        self._own.say("notifier", notifier, NOT_READY, said)
 
 
 def _distinct(sources: Iterable[str]) -> dict[str, str]:

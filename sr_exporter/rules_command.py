@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sr_exporter import config
 from sr_exporter.durations import format_duration
 from sr_exporter.errors import ConfigError
-from sr_exporter.model import INT32_MAX, INT32_MIN, MAIN, Key, Statement
+from sr_exporter.model import INT32_MAX, INT32_MIN, MAIN, OWN_SOURCE, Key, Statement
 from sr_exporter.notify import alerts
 from sr_exporter.notify.rules import STARTING_SECONDS, Decision, Rules
 from sr_exporter.state import State
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 EXIT_CONFIG = 2
-_EXAMPLE_ERROR = "connection refused"
+_EXAMPLE_ERROR = "connection refused (an example)"
+#: In place of why a notifier takes nothing.
+_LAST_ERROR = "(last error)"
 
 _DESCRIPTION = """\
 Show which alert rule decides for a key that is not ready, or, without
@@ -67,27 +70,38 @@ def run(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sr-exporter rules",
-        usage="sr-exporter rules test --config.file FILE --source S [--group G [--identifier I]]"
-        " [--status N]",
+        usage="sr-exporter rules test --source S [--config.file FILE]\n"
+        "           [--group G [--identifier I]] [--status N] [--details TEXT]\n"
+        "           [--web.external-url URL]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
         allow_abbrev=False,
     )
-    parser.add_argument("action", choices=["test"], metavar="test")
-    parser.add_argument("--config.file", dest="config_file", type=Path, metavar="FILE")
-    parser.add_argument("--source", required=True, metavar="S", help="name of the source")
-    parser.add_argument("--group", metavar="G", help="the group (default: the source is down)")
-    parser.add_argument("--identifier", metavar="I", help=f"the identifier (default: {MAIN})")
-    parser.add_argument(
+    parser.add_argument("action", choices=["test"], metavar="test", help=argparse.SUPPRESS)
+    required = parser.add_argument_group("required")
+    required.add_argument("--source", required=True, metavar="S", help="name of the source")
+    options = parser.add_argument_group("options")
+    options.add_argument("-h", "--help", action="help", help="show this")
+    options.add_argument(
+        "--config.file",
+        dest="config_file",
+        type=Path,
+        metavar="FILE",
+        help="the configuration (default: what is built in)",
+    )
+    options.add_argument("--group", metavar="G", help="the group (default: the source is down)")
+    options.add_argument("--identifier", metavar="I", help=f"the identifier (default: {MAIN})")
+    options.add_argument(
         "--status",
         type=_status,
         default=-1,
         metavar="N",
         help="what the key's status would be (default: -1)",
     )
-    parser.add_argument("--details", metavar="TEXT", help="what its details would be")
-    parser.add_argument(
+    options.add_argument("--details", metavar="TEXT", help="what its details would be")
+    options.add_argument(
         "--web.external-url",
         dest="external_url",
         default="http://localhost:9797",
@@ -116,8 +130,10 @@ def _about_key(
     links: alerts.Links,
 ) -> Iterator[str]:
     state = State()
+    if details is None and status < 0 and alerts.is_notifier(key):
+        details = _LAST_ERROR
     said = Statement(*key, status=status, details=details)
-    (entry,) = state.apply(said, 0.0).entries.values()
+    (entry,) = state.apply(said, time.time()).entries.values()
     ready = "ready" if entry.ready else "not ready"
     word = meaning(key.group, key.identifier, status)
     yield f"key: {_quoted(key.group)}/{_quoted(key.identifier)} on {_quoted(key.source)}"
@@ -125,7 +141,8 @@ def _about_key(
     decision = rules.explain_key(key, early=False)
     yield from _told(decision, read)
     starting = rules.for_key(key, early=True).for_seconds
-    if starting != decision.rule.for_seconds and not decision.rule.silent:
+    told = starting != decision.rule.for_seconds and not decision.rule.silent
+    if told and key.source != OWN_SOURCE:
         yield (
             f"  for: {format_duration(starting)} where it appears not ready, or turns so within"
             f" {format_duration(STARTING_SECONDS)} of a restart of its source"
@@ -152,7 +169,12 @@ def _about_source(
     else:
         yield from _alert(
             alerts.of_source(
-                source, decision.rule, links, since=0.0, error=_EXAMPLE_ERROR, address=address
+                source,
+                decision.rule,
+                links,
+                since=time.time(),
+                error=_EXAMPLE_ERROR,
+                address=address,
             )
         )
 

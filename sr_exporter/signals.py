@@ -35,6 +35,29 @@ class Signal(NamedTuple):
     subject: str | None = None
 
 
+class End(enum.Enum):
+    """Why somebody is called not ready no more (rule 16)."""
+
+    #: A text says that they are ready.
+    UP = enum.auto()
+    #: The source restarted, and knows nothing of what it said before.
+    RESTARTED = enum.auto()
+    #: The table was loaded anew, and nothing names them since.
+    LOADED = enum.auto()
+    #: They were not named for long.
+    OUTDATED = enum.auto()
+    #: The key is held no more.
+    FORGOTTEN = enum.auto()
+    #: The rule that read it is no longer for that key.
+    UNREAD = enum.auto()
+
+
+class Ending(NamedTuple):
+    end: End
+    #: The text that says that they are ready.
+    log: str = ""
+
+
 class ReportReader(Protocol):
     """Reads report texts by rules. Pure, and quick whatever the text."""
 

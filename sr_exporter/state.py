@@ -50,6 +50,7 @@ from sr_exporter.model import (
     is_ready,
 )
 from sr_exporter.outcome import Outcome
+from sr_exporter.signals import End, Ending
 from sr_exporter.tally import Tally
 
 if TYPE_CHECKING:
@@ -308,7 +309,7 @@ class State(Asked):
             if isinstance(what, Source):
                 what.withheld = True
             elif isinstance(what, Reported):
-                self.end_subject(out, what, at)
+                self.end_subject(out, what, at, Ending(End.OUTDATED))
             elif what.on_expiry is OnExpiry.REMOVE:
                 self.remove(out, what, at)
             else:

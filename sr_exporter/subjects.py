@@ -13,7 +13,7 @@ from sr_exporter.held import Reported
 from sr_exporter.ledger import Ledger
 from sr_exporter.model import fold
 from sr_exporter.outcome import SubjectTurn
-from sr_exporter.signals import Meaning, SubjectRecord
+from sr_exporter.signals import End, Ending, Meaning, SubjectRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,12 +65,12 @@ class Subjects(Ledger):
         for reported in list(self.reported()):
             record = reported.record
             if record is not None and record.rule not in self.rules_of(reported.entry):
-                self.end_subject(out, reported, now)
+                self.end_subject(out, reported, now, Ending(End.UNREAD))
 
     def end_subjects(self, out: Outcome, source: Source, at: float) -> None:
         """End all of a source: it restarted, and knows nothing of what it said before."""
         for reported in list(source.reported()):
-            self.end_subject(out, reported, at)
+            self.end_subject(out, reported, at, Ending(End.RESTARTED))
 
     def heed(self, out: Outcome, reports: Sequence[New], now: float) -> None:
         """Take what new reports of one source say, in their order."""
@@ -96,7 +96,7 @@ class Subjects(Ledger):
                 for reported in _of_table(entry):
                     again = named.get(reported, -1) > place
                     if not again and _is_before(reported, report):
-                        self.end_subject(out, reported, now)
+                        self.end_subject(out, reported, now, Ending(End.LOADED))
             elif signal.subject is not None:
                 self._turn(out, Reported(entry, signal.subject), report, signal, now)
 
@@ -107,7 +107,7 @@ class Subjects(Ledger):
         held = reported.record
         if signal.meaning is Meaning.UP:
             if held is not None:
-                self.end_subject(out, reported, now)
+                self.end_subject(out, reported, now, Ending(End.UP, report.log))
             return
         source = entry.group.source
         if held is None and source.subjects >= self._limit_subjects:
@@ -125,7 +125,7 @@ class Subjects(Ledger):
         self.schedule(record.ends_at, reported)
         if held is None:
             source.subjects += 1
-            out.subjects.append(SubjectTurn(now, entry, subject, record, ended=False))
+            out.subjects.append(SubjectTurn(now, entry, subject, record))
         else:
             out.named.append(reported)
 

@@ -152,7 +152,7 @@ class Quiet:
     """Implements `NotifierObserver`."""
 
     def __getattr__(self, _: str) -> Callable[..., None]:
-        return lambda *_: None
+        return lambda *_, **__: None
 
 
 class Exporter:

@@ -88,9 +88,9 @@ class Instance:
         return len(self._to_tell(self._book.changed_after(self._told)))
 
     def configure(self, config: Alertmanager) -> None:
-        """Send as it says from the next request on; at once, where that may mend an error."""
+        """Send as it says from the next request on; at once, where there is an error to mend."""
         before, self._config = self._config, config
-        if before.access != config.access:
+        if before.access != config.access or self.error is not None or self.doubted:
             self._afresh.set()
             self.changed.set()
 
@@ -326,7 +326,8 @@ class AlertmanagerSender:
         errors = [instance.error for instance in self._instances if instance.error is not None]
         if not errors and any(instance.doubted for instance in self._instances):
             return
-        said = f"{len(errors)} of {len(self._instances)}: {errors[0]}" if errors else None
+        count = len(self._instances)
+        said = f"{len(errors)} of {count} instances: {errors[0]}" if errors else None
         self._observer.stands(self.name, said)
 
 

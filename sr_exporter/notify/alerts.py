@@ -11,14 +11,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from sr_exporter.model import OWN_SOURCE, Key, fold
+from sr_exporter.model import OWN_SOURCE, ChangeKind, Key, fold
+from sr_exporter.notify import wording
 from sr_exporter.words import meaning
 
 if TYPE_CHECKING:
-    from sr_exporter.held import Entry, Source
+    from sr_exporter.held import Entry
     from sr_exporter.model import Change
     from sr_exporter.notify.rules import Rule
-    from sr_exporter.signals import SubjectRecord
+    from sr_exporter.signals import Ending, SubjectRecord
     from sr_exporter.store.contract import AlertRecord
 
 NOT_READY = "OpenSIPSNotReady"
@@ -29,12 +30,12 @@ WATCHDOG = "SRExporterWatchdog"
 
 #: How Go prints no time: the end of an alert that still fires.
 ZERO_TIME = "0001-01-01T00:00:00Z"
-_NEWEST_REPORTS = 3
 _NOTIFIER = "notifier"
-#: How much of a text is told, in characters. Receivers refuse what is too big, and for good: one
-#: log line of a megabyte must not cost the page that it is part of.
-LONGEST_TOLD = 4096
-_ENDED = "(This alert is ended by a change of the exporter's configuration, not by a recovery.)"
+_SOURCE_WORDS = {
+    ChangeKind.SOURCE_DOWN: "down",
+    ChangeKind.SOURCE_UP: "up",
+    ChangeKind.REMOVED: "gone",
+}
 _FNV_OFFSET, _FNV_PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, 2**64 - 1
 
 #: Whom an alert is about: a key, folded, and the subject if it is about one that its report
@@ -73,23 +74,26 @@ class Links:
         return f"{self.external_url}/runbooks#{alertname.lower()}"
 
 
-def of_key(entry: Entry, rule: Rule, links: Links) -> Alert:
-    """Make the alert of a key as it is now."""
+def of_key(entry: Entry, rule: Rule, links: Links, *, since: float | None = None) -> Alert:
+    """Make the alert of a key as it is now; it began `since`, or when the key turned."""
     key = entry.key
-    details = None if entry.details is None else _cut(entry.details)
+    if since is None:
+        since = entry.ready_changed_at
     labels = _key_labels(key, rule)
+    said = wording.of_notifier(entry, since) if is_notifier(key) else wording.of_key(entry, since)
     return Alert(
         labels=labels,
         annotations=_annotated(
-            _annotations(entry, links),
+            said,
             rule,
+            links,
             labels,
             status=entry.status,
             word=meaning(key.group, key.identifier, entry.status),
             ready=entry.ready,
-            details=details,
+            details=said.get("details"),
         ),
-        starts_at=entry.ready_changed_at,
+        starts_at=since,
         generator_url=links.key(key),
     )
 
@@ -98,17 +102,13 @@ def of_removed_key(change: Change, rule: Rule, links: Links) -> Alert:
     """Make the alert of a key that is gone, to resolve it."""
     key = Key(change.source, change.group or "", change.identifier or "")
     labels = _key_labels(key, rule)
-    said = {
-        "summary": f"{_place(key)} is gone",
-        "description": "The identifier is no longer listed, or was deleted.",
-        "runbook_url": links.runbook(labels["alertname"]),
-    }
     if is_notifier(key):
-        said["summary"] = f"Notifier {key.identifier} is told nothing any more"
-        said["description"] = "It is no longer configured."
+        said = wording.of_removed_notifier(key.identifier)
+    else:
+        said = wording.of_removed_key(key)
     return Alert(
         labels=labels,
-        annotations=_annotated(said, rule, labels, word="gone"),
+        annotations=_annotated(said, rule, links, labels, word="gone"),
         starts_at=change.at if change.not_ready_since is None else change.not_ready_since,
         generator_url=links.key(key),
     )
@@ -122,72 +122,64 @@ def of_source(
     since: float,
     error: str | None,
     address: str = "",
+    kind: ChangeKind = ChangeKind.SOURCE_DOWN,
 ) -> Alert:
-    """Make the alert of a polled source that is down, or was; `address` is where it is asked."""
-    where = f" at {address}" if address else ""
-    last = f" Last error: {error}." if error else ""
+    """Make the alert of a polled source that is down, or was, as `kind` has it.
+
+    `address` is where it is asked.
+    """
     labels = {
         **rule.labels,
         "alertname": SOURCE_DOWN,
         "source": source,
         "severity": rule.severity,
     }
-    said = {
-        "summary": f"OpenSIPS {source} does not answer its Management Interface",
-        "description": f"{source} cannot be polled{where}; whether its parts are ready is"
-        f" not known.{last}",
-        "runbook_url": links.runbook(SOURCE_DOWN),
-    }
+    said = wording.of_source(source, kind, since, error, address)
     return Alert(
         labels=labels,
-        annotations=_annotated(said, rule, labels, word="down", details=error),
+        annotations=_annotated(said, rule, links, labels, word=_SOURCE_WORDS[kind], details=error),
         starts_at=since,
         generator_url=links.source(source),
     )
 
 
 def of_subject(
-    entry: Entry, subject: str, record: SubjectRecord | None, rule: Rule, links: Links
+    entry: Entry,
+    subject: str,
+    record: SubjectRecord,
+    rule: Rule,
+    links: Links,
+    ending: Ending | None = None,
 ) -> Alert:
-    """Make the alert of somebody whom report texts of a key call not ready; None: no more."""
-    key = entry.key
-    labels = {**_key_labels(key, rule), "alertname": REPORTED, "subject": subject}
-    word = "reported not ready" if record else "not reported not ready any more"
-    said = {
-        "summary": f"{subject} is {word} by {_place(key)}",
-        "description": "",
-        "runbook_url": links.runbook(REPORTED),
-    }
-    if record:
-        log = _cut(record.log)
-        said["description"] = (
-            f'A report says: "{log.strip()}".{_not_heard(entry.group.source)}'
-            " A text is a hint: see whether it is so."
-        )
-        said["reports"] = log
+    """Make the alert of somebody whom report texts of a key call not ready, or did until now."""
+    labels = {**_key_labels(entry.key, rule), "alertname": REPORTED, "subject": subject}
+    if ending is None:
+        word, said = "reported not ready", wording.of_subject(entry, subject, record)
     else:
-        said["description"] = "A report says that it is ready, or what was reported is outdated."
+        word = "no longer reported not ready"
+        said = wording.of_subject_end(entry, subject, record, ending)
     return Alert(
         labels=labels,
-        annotations=_annotated(said, rule, labels, word=word),
-        starts_at=record.since if record else 0.0,
-        generator_url=links.key(key),
+        annotations=_annotated(said, rule, links, labels, word=word),
+        starts_at=record.since,
+        generator_url=links.key(entry.key),
     )
+
+
+def mark_of_subject(entry: Entry, subject: str, rule: Rule) -> str:
+    """Give the fingerprint of the alert of somebody, whether or not there is one."""
+    labels = {**_key_labels(entry.key, rule), "alertname": REPORTED, "subject": subject}
+    return fingerprint(labels)
 
 
 def ended_by_configuration(record: AlertRecord) -> AlertRecord:
     """Have an alert that is about to be resolved say that nothing recovered."""
-    return replace(record, annotations=_not_recovered(record.annotations))
+    return replace(record, annotations=wording.not_recovered(record.annotations))
 
 
 def without_recovery(alert: Alert) -> Alert:
     """Have the end of an alert say that nothing recovered."""
-    return replace(alert, annotations=_not_recovered(alert.annotations))
-
-
-def _not_recovered(annotations: dict[str, str]) -> dict[str, str]:
-    said = annotations.get("description", "")
-    return {**annotations, "description": f"{said} {_ENDED}".strip()}
+    return replace(alert, annotations=wording.not_recovered(alert.annotations))
 
 
 def of_watchdog(links: Links, since: float) -> Alert:
@@ -272,6 +264,7 @@ def _key_labels(key: Key, rule: Rule) -> dict[str, str]:
 def _annotated(
     said: dict[str, str],
     rule: Rule,
+    links: Links,
     labels: dict[str, str],
     *,
     word: str,
@@ -280,6 +273,7 @@ def _annotated(
     details: str | None = None,
 ) -> dict[str, str]:
     """Give the annotations built in, and in their place those a rule has templates for."""
+    said = {**said, "runbook_url": links.runbook(labels["alertname"])}
     if not rule.annotations:
         return said
     values = {
@@ -300,76 +294,3 @@ def _annotated(
     }
     own = {name: template.render(values) for name, template in rule.annotations}
     return {name: text for name, text in (said | own).items() if text or name not in own}
-
-
-def _annotations(entry: Entry, links: Links) -> dict[str, str]:
-    key = entry.key
-    if is_notifier(key):
-        return _of_notifier(entry, links)
-    word = meaning(key.group, key.identifier, entry.status)
-    state = "ready" if entry.ready else "not ready"
-    description = f"Status {entry.status}"
-    if word != state:
-        description += f" ({word})"
-    if entry.details:
-        description += f": {_cut(entry.details)}"
-    if lost := _not_heard(entry.group.source):
-        description = f"{description.removesuffix('.')}.{lost}"
-    said = {
-        "summary": f"{_place(key)} is {state}",
-        "description": description,
-        "status": str(entry.status),
-        "runbook_url": links.runbook(NOT_READY),
-    }
-    if entry.details is not None:
-        said["details"] = _cut(entry.details)
-    if entry.reports:
-        newest = entry.reports[-_NEWEST_REPORTS:]
-        said["reports"] = "\n".join(_cut(report.log) for report in newest)
-    return said
-
-
-def _of_notifier(entry: Entry, links: Links) -> dict[str, str]:
-    """Tell who is paged of a notifier what they need before anything else."""
-    name = entry.identifier
-    if entry.ready:
-        summary = f"Notifier {name} takes what it is sent again"
-        description = "What it was owed and did not refuse for good is delivered."
-    else:
-        since = datetime.fromtimestamp(entry.ready_changed_at, UTC)
-        summary = f"Notifier {name} does not take what it is sent"
-        description = (
-            f"Since {since:%Y-%m-%d %H:%M:%S} UTC: {entry.details or 'it is not known why'}."
-            f" Who is told by {name} may hear of no alert now. See that its receiver runs, that the"
-            f" exporter reaches it, and what it is owed: sr-exporter notifications list."
-        )
-    said = {
-        "summary": summary,
-        "description": description,
-        "status": str(entry.status),
-        "runbook_url": links.runbook(NOTIFIER_FAILING),
-    }
-    return said if entry.details is None else said | {"details": entry.details}
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_TOLD else text[: LONGEST_TOLD - 1] + "…"
-
-
-def _not_heard(source: Source) -> str:
-    """Say of what a source told that it is old, where it is."""
-    if source.polled and not source.up:
-        return (
-            f" This is what {source.name} last said: it does not answer now"
-            f" ({source.last_error or 'not heard since the exporter started'})."
-        )
-    if source.withheld:
-        return (
-            f" This is what {source.name} last said:"
-            " it has not been heard since the exporter started."
-        )
-    return ""
-
-
-def _place(key: Key) -> str:
-    return f"{key.group}/{key.identifier} on {key.source}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sr_exporter.held import Entry, Reported, Source
 from sr_exporter.notify import alerts
 from sr_exporter.notify.rules import Rules
+from sr_exporter.signals import End
 from sr_exporter.store.contract import AlertRecord
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from sr_exporter.model import Key
     from sr_exporter.notify.alerts import Alert, Links, Who
+    from sr_exporter.notify.rules import Rule
     from sr_exporter.outcome import Outcome
     from sr_exporter.state import State
 
@@ -52,6 +54,8 @@ class AlertBook:
         self._ahead: dict[Who, tuple[float, float]] = {}
         #: When subjects ended whose alerts fire on.
         self._subject_ended: dict[Who, float] = {}
+        #: Subjects that no report rule is for any more, whose alerts are to end.
+        self._unread: set[Who] = set()
         #: Which polled sources answer: the alerts of their keys say it too.
         self._up: dict[str, bool] = {}
         #: Since when sources whose alert is kept firing are up again.
@@ -90,13 +94,15 @@ class AlertBook:
 
     def observe(self, outcome: Outcome, now: float) -> None:
         """Remember whom to look at again."""
-        for entry in outcome.entries.values():
-            if not entry.ready:
-                # Told to begin in the future it begins now, whenever the next look is.
-                self._began(_who(entry.key), entry.ready_changed_at, now)
+        self._note_beginnings(outcome, now)
         for key in (*outcome.entries, *outcome.removed):
             self._pending[_who(key)] = None
-        self._pending.update(dict.fromkeys(turn.who for turn in outcome.subjects))
+        for turn in outcome.subjects:
+            self._pending[turn.who] = None
+            if turn.ending is not None and turn.ending.end is End.UNREAD:
+                self._unread.add(turn.who)
+            else:
+                self._unread.discard(turn.who)
         self._pending.update(dict.fromkeys(reported.who for reported in outcome.named))
         for name in (*outcome.sources, *outcome.sources_removed):
             self._pending[name,] = None
@@ -109,6 +115,12 @@ class AlertBook:
                 self._pending.update(dict.fromkeys(one.who for one in source.reported()))
         for name in outcome.sources_removed:
             self._up.pop(name, None)
+
+    def _note_beginnings(self, outcome: Outcome, now: float) -> None:
+        """Have what is told to begin in the future begin now, whenever the next look is."""
+        for entry in outcome.entries.values():
+            if not entry.ready:
+                self._began(_who(entry.key), entry.ready_changed_at, now)
 
     def refresh(self, now: float) -> dict[str, AlertRecord | None]:
         """Bring the levels up to date. Gives what changed, for the store."""
@@ -156,11 +168,12 @@ class AlertBook:
         if mark is not None and (wanted is None or wanted.fingerprint != mark):
             del self._firing[who]
             ended = self._levels[mark].record
-            if wanted is not None or self._is_unwell(who):
+            if wanted is not None or self._did_not_recover(who):
                 ended = alerts.ended_by_configuration(ended)
             self._change(replace(ended, resolved_at=now), now, changed)
             mark = None
         if wanted is None:
+            self._unread.discard(who)
             return
         starts_at = min(wanted.starts_at, now)
         if mark is not None:
@@ -205,11 +218,18 @@ class AlertBook:
                 self._looked_at[who] = due
                 heapq.heappush(self._due, (due, next(self._tie), who))
             return None
+        alert = self._alert(found, rule, since)
+        told = self.told(who)
+        if told is not None and told.fingerprint == alert.fingerprint and told.starts_at < since:
+            return self._alert(found, rule, told.starts_at)  # it was kept firing since then
+        return alert
+
+    def _alert(self, found: Entry | Reported | Source, rule: Rule, since: float) -> Alert:
         if isinstance(found, Entry):
-            return replace(alerts.of_key(found, rule, self._links), starts_at=since)
+            return alerts.of_key(found, rule, self._links, since=since)
         if isinstance(found, Reported):
-            alert = alerts.of_subject(*found, found.record, rule, self._links)
-            return replace(alert, starts_at=since)
+            record = replace(found.entry.subjects[found.subject], since=since)
+            return alerts.of_subject(*found, record, rule, self._links)
         return alerts.of_source(
             found.name,
             rule,
@@ -224,20 +244,21 @@ class AlertBook:
         found = self._find(who)
         if isinstance(found, Entry) and found.ready:
             rule = self._rules.for_key(found.key, early=found.early)
-            alert = alerts.of_key(found, rule, self._links)
+            goes_on = alerts.of_key(found, rule, self._links).fingerprint
             since = min(found.ready_changed_at, now)
         elif isinstance(found, Source) and found.polled and found.down_since is None:
             rule = self._rules.for_source(found.name)
             alert = alerts.of_source(found.name, rule, self._links, since=now, error=None)
+            goes_on = alert.fingerprint
             since = min(self._up_again.setdefault(found.name, now), now)
         elif isinstance(found, Reported):
             rule = self._rules.for_key(found.entry.key, early=False)
-            alert = alerts.of_subject(*found, None, rule, self._links)
+            goes_on = alerts.mark_of_subject(*found, rule)
             since = min(self._subject_ended.setdefault(who, now), now)
         else:
             return False
         until = since + rule.keep_firing_seconds
-        if rule.silent or until <= now or alert.fingerprint != mark:
+        if rule.silent or until <= now or goes_on != mark:
             if isinstance(found, Source):
                 self._up_again.pop(found.name, None)
             self._subject_ended.pop(who, None)
@@ -259,15 +280,17 @@ class AlertBook:
         self._ahead[who] = (said, now)
         return now
 
-    def _is_unwell(self, who: Who) -> bool:
+    def _did_not_recover(self, who: Who) -> bool:
+        """Whether what ends an alert is a change of the configuration."""
         if who == alerts.NOBODY:
             return True  # what ends the watchdog is no recovery
         found = self._find(who)
-        if isinstance(found, Source):
-            return found.down_since is not None
+        if len(who) == 1:
+            up = isinstance(found, Source) and found.polled and found.down_since is None
+            return not up
         if isinstance(found, Reported):
-            return found.record is not None
-        return found is not None and not found.ready
+            return found.record is not None or who in self._unread
+        return isinstance(found, Entry) and not found.ready
 
     def _find(self, who: Who) -> Entry | Reported | Source | None:
         source = self._state.sources.get(who[0]) if who else None

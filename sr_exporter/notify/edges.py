@@ -13,6 +13,7 @@ from sr_exporter.notify import alerts, payload
 from sr_exporter.store.contract import Gist
 
 if TYPE_CHECKING:
+    from sr_exporter.config.values import Send
     from sr_exporter.held import Source
     from sr_exporter.model import Change
     from sr_exporter.notify.alerts import Alert, Links, Who
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from sr_exporter.store.contract import Owed
 
 FIRST, OVER = payload.FIRST, payload.OVER
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeNotifier:
+    """What planning must know of a notifier that is told of edges."""
+
+    name: str
+    send: Send
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,8 @@ def unwell_of(found: Entry | Reported | Source, rules: Rules, links: Links) -> U
     if isinstance(found, Entry):
         return Unwell(tuple(found.key.folded()), rule, alerts.of_key(found, rule, links))
     if isinstance(found, Reported):
-        return Unwell(found.who, rule, alerts.of_subject(*found, found.record, rule, links))
+        record = found.entry.subjects[found.subject]
+        return Unwell(found.who, rule, alerts.of_subject(*found, record, rule, links))
     alert = alerts.of_source(
         found.name,
         rule,
@@ -99,11 +109,11 @@ def of_change(change: Change, outcome: Outcome, rules: Rules, links: Links) -> E
     key = Key(change.source, change.group, change.identifier)
     entry = outcome.entries.get(key)
     rule = rules.for_key(key, early=entry is not None and entry.early)
+    since = change.at if change.not_ready_since is None else change.not_ready_since
     if entry is None:
         alert = alerts.of_removed_key(change, rule, links)
     else:
-        alert = alerts.of_key(entry, rule, links)
-    since = change.at if change.not_ready_since is None else change.not_ready_since
+        alert = alerts.of_key(entry, rule, links, since=since)
     ended = change.kind is ChangeKind.REMOVED or change.ready
     return Edge(
         who=tuple(key.folded()),
@@ -128,6 +138,7 @@ def _of_source(change: Change, outcome: Outcome, rules: Rules, links: Links) -> 
         since=change.at if change.not_ready_since is None else change.not_ready_since,
         error=change.details,
         address=source.address if source else "",
+        kind=change.kind,
     )
     return Edge(
         who=(change.source,),
@@ -145,7 +156,7 @@ def of_turn(turn: SubjectTurn, rules: Rules, links: Links) -> Edge:
     """Say what it means that report texts began, or ceased, to call somebody not ready."""
     entry, record = turn.entry, turn.record
     rule = rules.for_key(entry.key, early=False)
-    alert = alerts.of_subject(entry, turn.subject, None if turn.ended else record, rule, links)
+    alert = alerts.of_subject(entry, turn.subject, record, rule, links, turn.ending)
     held = entry.group.source.entry(entry.group.name, entry.identifier) is entry
     return Edge(
         who=turn.who,

@@ -11,8 +11,17 @@ if TYPE_CHECKING:
 class NotifierObserver(Protocol):
     """Counts deliveries, and hears how a notifier stands."""
 
-    def joined(self, notifier: str, backlog: Callable[[], int], error: str | None = None) -> None:
-        """A notifier is told from now on; `backlog` says how much it is owed.
+    def joined(
+        self,
+        notifier: str,
+        backlog: Callable[[], int],
+        error: str | None = None,
+        *,
+        owes: bool = True,
+    ) -> None:
+        """A notifier is told from now on; `backlog` says how much it is owed, or was not told yet.
+
+        `owes`: each notification; not so to who is told what is the case, and no more than that.
 
         `error` is why it did not take what it was last sent, as far as is known.
         """

@@ -18,6 +18,7 @@ import msgspec
 
 from sr_exporter.notify import payload
 from sr_exporter.notify.alerts import Alert
+from sr_exporter.notify.retry import LONGEST_BACKOFF_SECONDS
 from sr_exporter.store.contract import Batch, Owed, Standing
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from sr_exporter.notify.book import AlertBook
     from sr_exporter.notify.outbox import Outbox
     from sr_exporter.store.contract import Age, Store
+
+_WAITS = (
+    "it is owed already, and tried again by itself at most"
+    f" {LONGEST_BACKOFF_SECONDS / 60:g} minutes later; a reload tries at once"
+)
+_HELD = "it is held back by its rule, and sent when it is due"
 
 
 class NoSuchLetter(Exception):  # noqa: N818 - named for what befell the caller
@@ -105,7 +112,7 @@ class Letters:
         queues = [self._outbox.queues[name] for name in names if name in self._outbox.queues]
         rows = [owed for queue in queues for owed in queue.rows()]
         # There may be very many.
-        return await asyncio.to_thread(_first, rows, asked)
+        return await asyncio.to_thread(_first, rows, asked, self._clock())
 
     async def retry(self, row_id: str) -> Owed:
         """Have a dead letter delivered; gives it as it is owed, once that is kept.
@@ -116,8 +123,9 @@ class Letters:
             NotKept: the store could not be asked, or could not keep it yet.
         """
         letter = await self._store.dead_letter(row_id)
-        if any(row_id in queue for queue in self._outbox.queues.values()):
-            raise NotRetried("it is owed already")
+        for one in self._outbox.queues.values():
+            if (owed := one.get(row_id)) is not None:
+                raise NotRetried(_HELD if owed.standing is Standing.HELD else _WAITS)
         if letter is None:
             raise NoSuchLetter
         queue = self._outbox.queues.get(letter.owed.notifier)
@@ -168,10 +176,12 @@ class Letters:
         return replace(old, id=str(uuid.uuid4()), created_at=now, body=body, gist=None)
 
 
-def _first(rows: list[Owed], asked: Asked) -> list[Owed]:
+def _first(rows: list[Owed], asked: Asked, now: float) -> list[Owed]:
     wanted = (
         owed
         for owed in rows
-        if owed.standing is asked.standing and (asked.after is None or owed.age > asked.after)
+        if owed.is_held(now) is (asked.standing is Standing.HELD)
+        and (asked.after is None or owed.age > asked.after)
     )
-    return heapq.nsmallest(asked.limit, wanted, key=lambda owed: owed.age)
+    found = heapq.nsmallest(asked.limit, wanted, key=lambda owed: owed.age)
+    return [replace(owed, standing=asked.standing) for owed in found]

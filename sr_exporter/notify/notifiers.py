@@ -13,8 +13,8 @@ from sr_exporter.config import Alertmanager, Webhook
 from sr_exporter.errors import NotKept
 from sr_exporter.notify import alerts
 from sr_exporter.notify.alertmanager import AlertmanagerSender
+from sr_exporter.notify.edges import EdgeNotifier
 from sr_exporter.notify.levels import Levels
-from sr_exporter.notify.outbox import EdgeNotifier
 from sr_exporter.notify.watchdog import Watchdog
 from sr_exporter.notify.webhook import WebhookSender
 from sr_exporter.store.contract import Batch, Standing
@@ -130,8 +130,9 @@ class Notifiers:
             parting.close()
         await self._give_up(self._outbox.part())
         if len(parting.configured) == 1:
-            log.info(
-                "there is one notifier only: when it takes nothing, nobody is told",
+            log.warning(
+                "there is one notifier only: when it takes nothing, nobody is told;"
+                " configure a second one",
                 notifier=parting.configured[0].name,
             )
         for sender in parting.senders:
@@ -202,7 +203,8 @@ class Notifiers:
                 # At a start: that it is said to take nothing has not ended with that.
                 error = None if self._following else self._last_error(config.name)
                 sender = self._new(config, error)
-                self._observer.joined(sender.name, _backlog_of(sender), error)
+                owes = isinstance(sender, WebhookSender)
+                self._observer.joined(sender.name, _backlog_of(sender), error, owes=owes)
             self._senders[config.name] = sender
             sender.start(self._tasks)
         self._watchdog.start(self._tasks)

@@ -12,7 +12,7 @@ round: under a rule with `keep_firing_for` the end of an alert is held.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sr_exporter.config.values import Limits, Send
@@ -22,6 +22,7 @@ from sr_exporter.notify.edges import (
     FIRST,
     OVER,
     Edge,
+    EdgeNotifier,
     Unwell,
     kept_until,
     of_change,
@@ -44,14 +45,6 @@ if TYPE_CHECKING:
     from sr_exporter.notify.book import AlertBook
     from sr_exporter.notify.rules import Rule
     from sr_exporter.outcome import Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeNotifier:
-    """What planning must know of a notifier that is told of edges."""
-
-    name: str
-    send: Send
 
 
 class Outbox:
@@ -200,6 +193,17 @@ class Outbox:
         told = self._book.told(who)
         return None if told is None else told.labels
 
+    def _began(self, row: Owed | None, who: Who, since: float) -> float:
+        """Give since when an alert fires for its receiver; `since` is of this time not ready.
+
+        That is later where `keep_firing_for` made one of two. Told by the last row it is owed; a
+        row whose body is left to the store is so old that the book knows of it.
+        """
+        if row is not None and row.body is not None:
+            return payload.alert(row.body).starts_at
+        told = self._book.told(who)
+        return since if told is None else min(since, told.starts_at)
+
     def _end(
         self, writes: dict[str, Owed | None], notifier: EdgeNotifier, found: Unwell, now: float
     ) -> None:
@@ -211,7 +215,12 @@ class Outbox:
             writes[held.id] = None
         believed = self._believed(notifier, subject, found.who, now)
         if believed is not None:
-            alert = replace(alerts.without_recovery(found.alert), labels=believed)
+            row = queue.last(subject, now)
+            alert = replace(
+                alerts.without_recovery(found.alert),
+                labels=believed,
+                starts_at=self._began(row, found.who, found.alert.starts_at),
+            )
             self._add(writes, notifier, Edge(found.who, alert, now, 0.0, True, OVER), now)
 
     def _turn(
@@ -267,6 +276,10 @@ class Outbox:
             self._hold(writes, notifier, held, edge, now, due_at=held.due_at)
             return
         believed = self._believed(notifier, edge.subject, edge.who, now)
+        if believed is not None:
+            row = queue.last(edge.subject, now)
+            began = self._began(row, edge.who, edge.alert.starts_at)
+            edge = replace(edge, alert=replace(edge.alert, starts_at=began))
         if edge.resolved_at is None:
             # Who knows that it is not well is not kept waiting for how.
             told = edge if believed is None else replace(edge, for_seconds=0.0)
@@ -276,7 +289,7 @@ class Outbox:
             queue.withdraw(held)
             writes[held.id] = None
         if believed is not None:
-            # The end of an alert bears the labels of its beginning.
+            # The end of an alert bears the labels of its beginning, and its time.
             alert = replace(edge.alert, labels=believed)
             self._add(writes, notifier, replace(edge, alert=alert), now)
         elif held is None and not (edge.silent or edge.gone):
@@ -292,7 +305,11 @@ class Outbox:
     ) -> None:
         """Deal with a change while the end of an alert is held back."""
         if edge.resolved_at is not None:
-            alert = replace(edge.alert, labels=payload.gist(held).labels)
+            alert = replace(
+                edge.alert,
+                labels=payload.gist(held).labels,
+                starts_at=self._began(held, edge.who, edge.alert.starts_at),
+            )
             told = replace(edge, alert=alert)
             self._hold(writes, notifier, held, told, now, due_at=held.due_at)
         elif edge.silent:

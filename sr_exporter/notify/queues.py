@@ -48,12 +48,19 @@ class Queue:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def owed(self, now: float) -> int:
+        """Count what is owed; what a rule's time holds back is not, yet."""
+        return self._rows.owed(now)
+
     @property
     def in_flight(self) -> int:
         return len(self._in_flight)
 
     def __contains__(self, row_id: object) -> bool:
         return row_id in self._rows
+
+    def get(self, row_id: str) -> Owed | None:
+        return self._rows.get(row_id)
 
     def rows(self) -> list[Owed]:
         return list(self._rows.values())

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sr_exporter.notify import payload
+from sr_exporter.store.contract import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -31,6 +32,8 @@ class Rows:
         self._body_bytes = 0
         #: How many bodies are left to the store.
         self._left = 0
+        #: Rows that were held back when they were put here.
+        self._held: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -47,14 +50,23 @@ class Rows:
     def values(self) -> Collection[Owed]:
         return self._rows.values()
 
+    def owed(self, now: float) -> int:
+        """Count those that nothing holds back."""
+        return len(self._rows) - sum(self._rows[row_id].is_held(now) for row_id in self._held)
+
     def put(self, owed: Owed) -> None:
         """Add a row, or replace it in its place."""
         self._count(self._rows.get(owed.id), -1)
         self._count(owed, 1)
         self._rows[owed.id] = owed
+        if owed.standing is Standing.HELD:
+            self._held.add(owed.id)
+        else:
+            self._held.discard(owed.id)
 
     def remove(self, row_id: str) -> None:
         self._count(self._rows.pop(row_id), -1)
+        self._held.discard(row_id)
 
     def leave_body(self, row_id: str) -> None:
         """Leave the body of a row to the store, which keeps it, where there are too many."""

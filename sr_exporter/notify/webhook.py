@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
 from sr_exporter.errors import NotKept
@@ -89,7 +90,7 @@ class WebhookSender:
 
     @property
     def backlog(self) -> int:
-        return len(self._queue)
+        return self._queue.owed(self._clock())
 
     @property
     def url(self) -> str:
@@ -102,13 +103,17 @@ class WebhookSender:
             self._sending = tasks.start(f"notifier {self.name}", self._run())
 
     def configure(self, config: Webhook) -> None:
-        """Deliver as it says, at once: attempts by the old settings are broken off."""
+        """Deliver as it says, at once: attempts by the old settings are broken off.
+
+        What waits for another attempt is tried though nothing changed: whoever repaired a
+        receiver has no other way to say so.
+        """
         before, self._config = self._config, config
         self._queue.gather(config.group_wait_seconds or None)
         if _way(before) != _way(config):
             for posting in self._posting:
                 posting.cancel()
-            self._queue.retry_now(self._clock())
+        self._queue.retry_now(self._clock())
 
     async def _run(self) -> None:
         while True:
@@ -226,9 +231,10 @@ class WebhookSender:
             log.error(
                 "notification given up",
                 notifier=self.name,
-                about=owed.subject,
+                **_about(owed),
                 id=owed.id,
                 reason=reason,
+                hint=f"sr-exporter notifications retry {owed.id}",
             )
             self._observer.dead(self.name)
         return {
@@ -241,7 +247,7 @@ class WebhookSender:
             log.error(
                 "notification is not in the store any more",
                 notifier=self.name,
-                about=owed.subject,
+                **_about(owed),
                 id=owed.id,
             )
             self._queue.withdraw(owed)
@@ -372,6 +378,12 @@ def request(config: Webhook, delivery_id: str, body: bytes) -> Post:
 def _way(config: Webhook) -> tuple[object, ...]:
     """Give all that decides whether an attempt gets through."""
     return (config.url, config.timeout_seconds, config.secret, config.access)
+
+
+def _about(owed: Owed) -> dict[str, str]:
+    """Give whom a row is about, by the names its alert has for it."""
+    who = msgspec.json.decode(owed.subject, type=list[str])
+    return dict(zip(("source", "group", "identifier", "subject"), who, strict=False))
 
 
 def _due_at(owed: Owed) -> float:

@@ -97,6 +97,10 @@ class Owed:
             raise ValueError(f"the body of {self.id} is left to the store")
         return self.body
 
+    def is_held(self, now: float) -> bool:
+        """Whether a rule's time holds it back still; once that is over it is owed."""
+        return self.standing is Standing.HELD and self.due_at > now
+
     @property
     def age(self) -> Age:
         """Give its place among all there are, of any run: `seq` may begin anew."""

@@ -107,6 +107,8 @@ class Files:
         new = beside(self.path, ".new")
         self._remove_unfinished()
         try:
+            # Of details and texts nobody else need know; SQLite gives its other files this mode.
+            os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as database:
                 schema.create(database)
                 # The last step: it has its log from its first day, and never a journal.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -100,6 +101,7 @@ def test_version_and_help():
         (["--log.level=loud"], "invalid choice"),
         (["--web.config.file=x"], "is not built yet"),
         (["check"], "is not built yet"),
+        (["bla"], "no command bla (serve, demo, mi, rules, notifications)"),
         (["--no-such-flag"], "unrecognized"),
         (["--web.external-url=ftp://x"], "is not http(s)://"),
     ],
@@ -121,6 +123,23 @@ def test_rules_are_tested_by_the_command(tmp_path):
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "decides: alerts.rules[0], by source *, group dr*\n" in ended.stdout
     assert '"severity": "page"' in ended.stdout
+
+
+def test_who_reads_no_further_is_told_nothing_more():
+    """`| head -1` has seen enough: it ends as by SIGPIPE, without a word."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "sr_exporter", "rules", "test", "--source=s", "--group=g"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_a_wrong_configuration_names_every_fault(tmp_path):

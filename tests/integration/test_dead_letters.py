@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from sr_exporter import notifications_command
 from sr_exporter.config import AlertRule, Config, SecretUrl, Token, Webhook
@@ -203,7 +205,7 @@ def test_what_is_held_back_is_not_the_last_word(tmp_path, receiver):
         assert retried(app, item["id"]) == 200
         receiver.wait_for(4)
         assert heard(receiver, 2) == [("k", "firing"), ("k", "resolved")]
-        eventually(lambda: backlog(app) == 1)
+        eventually(lambda: backlog(app) == 0)
         assert listed(app, state="held")["items"] == [held]
 
 
@@ -233,6 +235,12 @@ def test_lists_are_filtered_and_paged(tmp_path, receiver):
         # What is owed is not retried: it is already.
         (owed, *_) = listed(app, state="owed")["items"]
         assert retried(app, owed["id"]) == 409
+        url = f"{app.base}/api/v1/notifications/{owed['id']}/retry"
+        said = app.client.session.post(url, timeout=10).json()["error"]
+        assert said.endswith(
+            "it is owed already, and tried again by itself at most 5 minutes later;"
+            " a reload tries at once"
+        )
 
 
 @pytest.mark.parametrize(
@@ -306,6 +314,17 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+def test_the_log_says_what_was_given_up_and_how_to_have_it_after_all(app):
+    """Whom it is about, by the names of its labels."""
+    with capture_logs() as logs:
+        push(app, -1, "k 1")
+        (item,) = dead(app, 1)
+    (said,) = (one for one in logs if one["event"] == "notification given up")
+    assert (said["source"], said["group"], said["identifier"]) == ("sbc", "g", "k 1")
+    assert "subject" not in said
+    assert said["hint"] == f"sr-exporter notifications retry {item['id']}"
+
+
 # --- the command ---------------------------------------------------------------------------
 
 
@@ -327,10 +346,40 @@ def test_the_command_lists_and_retries(app, receiver, capsys):
     assert run(["retry", "--url", app.base, items[1]["id"]]) == 0
     assert f"{items[1]['id']} is owed again\n" in capsys.readouterr().out
     assert receiver.wait_for(3)[2].delivery == items[1]["id"]
-    assert run(["retry", "--all", "--notifier", "nobody", "--url", app.base]) == 0
     assert run(["retry", "--all", "--notifier", "hook", "--url", app.base]) == 0
+    assert "\n1 owed again, 0 refused\n" in capsys.readouterr().out
     assert receiver.wait_for(4)[3].delivery == items[0]["id"]
-    assert run(["list", "--state", "held", "--url", app.base]) == 0
+
+
+def test_the_command_says_that_there_is_nothing_and_what_there_is(tmp_path, receiver, capsys):
+    """Who sees nothing is told where to look; a notifier that is not there is an error."""
+    run = notifications_command.run
+    rules = (AlertRule(group="slow", for_seconds=3600.0), AlertRule(group="*"))
+    config = replace(hooked(receiver), rules=rules)
+    receiver.answer(503)
+    with RunningApp(tmp_path / "data", config) as app:
+        push(app, -1)
+        for name in ("k", "l"):
+            item = {"source": "sbc", "group": "slow", "identifier": name, "status": -1}
+            app.client.push(item).raise_for_status()
+        receiver.wait_for(1)
+        assert run(["list", "--url", app.base, "--notifier", "hook"]) == 0
+        said = capsys.readouterr().err
+        assert said == "sr-exporter: nothing is dead; 1 owed, 2 held: see --state\n"
+        assert run(["list", "--state", "held", "--url", app.base]) == 0
+        shown = capsys.readouterr().out
+        (first, _) = listed(app, state="held")["items"]
+        url = f"{app.base}/api/v1/notifications/{first['id']}/retry"
+        refused = app.client.session.post(url, timeout=10)
+        assert refused.status_code == 409
+        assert refused.json()["error"].endswith(
+            "it is held back by its rule, and sent when it is due"
+        )
+        due = datetime.fromtimestamp(first["due_at"], UTC).isoformat(timespec="seconds")
+        assert f"attempts=0 due={due} firing {{" in shown
+        for what in (["list"], ["list", "--state", "owed"], ["retry", "--all"]):
+            assert run([*what, "--notifier", "nosuch", "--url", app.base]) == 1
+            assert capsys.readouterr().err == "sr-exporter: no notifier 'nosuch' (hook)\n"
 
 
 def test_the_command_says_what_went_wrong(app, tmp_path, capsys):
@@ -341,7 +390,13 @@ def test_the_command_says_what_went_wrong(app, tmp_path, capsys):
     assert said.startswith("sr-exporter: HTTP 404: ")
     assert said.count("\n") == 1
     assert run(["list", "--url", "http://127.0.0.1:1"]) == 3
-    assert "no answer of an exporter from http://127.0.0.1:1" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "sr-exporter: no answer of an exporter from http://127.0.0.1:1:"
+        " connection refused; --url says where the exporter is\n"
+    )
+    with Receiver() as no_exporter:
+        assert run(["list", "--url", no_exporter.base]) == 3
+    assert "something else answers" in capsys.readouterr().err
     (tmp_path / "token").write_text("two words")
     for wrong in (
         [],
@@ -356,6 +411,20 @@ def test_the_command_says_what_went_wrong(app, tmp_path, capsys):
         with pytest.raises(SystemExit) as ended:
             run(wrong)
         assert ended.value.code == 2
+
+
+def test_the_command_counts_as_far_as_one_page_tells(tmp_path, receiver, capsys):
+    """More than a page are not counted one by one."""
+    receiver.answer(503)
+    with RunningApp(tmp_path / "data", hooked(receiver)) as app:
+        items = [
+            {"source": "sbc", "group": "g", "identifier": f"k{number}", "status": -1}
+            for number in range(1001)
+        ]
+        app.client.push(*items).raise_for_status()
+        assert notifications_command.run(["list", "--url", app.base]) == 0
+    said = "sr-exporter: nothing is dead; more than 1000 owed, 0 held: see --state\n"
+    assert capsys.readouterr().err == said
 
 
 def test_the_command_bears_a_token(tmp_path, receiver, capsys):

@@ -104,7 +104,7 @@ def fates(config: Webhook, ids: list[str]) -> dict[str, Told]:
         queue, tasks = Queue(), Tasks()
         for seq, row_id in enumerate(ids, 1):
             body = b'{"alerts": [{"labels": {}}]}'
-            row = Owed(row_id, seq, "n", row_id, Standing.OWED, NOW, NOW, 0, body)
+            row = Owed(row_id, seq, "n", f'["{row_id}"]', Standing.OWED, NOW, NOW, 0, body)
             queue.add(row, kept=True)
         witness = Witness(queue, len(ids))
         sender = WebhookSender(config, queue, witness, witness, clock=lambda: NOW)

@@ -123,6 +123,25 @@ def test_changed_credentials_are_used_at_once(folder, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_reload_tries_at_once_what_waits_though_nothing_changed(folder, kind):
+    """Whoever repaired a receiver waits for no backoff, here of an hour."""
+    with Receiver(503, headers={"Retry-After": "3600"}) as receiver:
+        file = configured(folder, kind, receiver)
+        with RunningApp(folder / "data", config_file=file) as app:
+            app.client.push(DOWN)
+            refused = receiver.wait_for(1)[0]
+            eventually(lambda: _retries(app) == 1)
+            receiver.answer(200)
+            app.client.reload().raise_for_status()
+            assert receiver.wait_for(2)[1].delivery == refused.delivery
+
+
+def _retries(app: RunningApp) -> float:
+    found = app.client.metrics()
+    return sum(series(found, "sr_exporter_notifications_total", result="retried").values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_only_a_certificate_of_the_given_ca_is_trusted(folder, kind, capfd):
     """Without one that is trusted nothing is sent; the log says what to mend."""
     with Receiver(tls=over_tls()) as receiver:

@@ -134,6 +134,19 @@ def test_one_that_a_restart_finds_gone_ends_its_alert(tmp_path):
             assert levels(app) == []
 
 
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [("http://localhost:9797", 1), ("http://[::1]:1/x", 1), ("http://monitor.example", 0)],
+)
+def test_links_that_lead_nowhere_are_said_at_the_start(tmp_path, capfd, url, warned):
+    """Who reads an alert sits at another machine; without notifiers nobody gets a link."""
+    with Receiver() as sound:
+        for config in (Config(), Config(notifiers=(Webhook("a", SecretUrl(sound.url)),))):
+            with RunningApp(tmp_path / "data", config, external_url=url):
+                pass
+    assert "".join(capfd.readouterr()).count("lead nowhere from other machines") == warned
+
+
 def test_with_one_notifier_the_log_says_that_nobody_is_told(tmp_path, capfd):
     """Who looks sees it all the same."""
     with Receiver(500) as away, exporter(tmp_path, hook("alone", away)) as app:
@@ -143,4 +156,7 @@ def test_with_one_notifier_the_log_says_that_nobody_is_told(tmp_path, capfd):
         asked = app.client.session.get(f"{app.base}/api/v2/alerts?receiver=alone", timeout=5)
         assert [one["labels"]["group"] for one in asked.json()] == ["trunk"]
     assert told(away) == []
-    assert "".join(capfd.readouterr()).count("there is one notifier only") == 1
+    said = [line for line in "".join(capfd.readouterr()).splitlines() if "one notifier" in line]
+    assert len(said) == 1
+    assert "warning" in said[0]
+    assert "configure a second one" in said[0]

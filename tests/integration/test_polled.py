@@ -77,7 +77,7 @@ def test_a_lost_table_is_told_and_its_return_too(world):
     (alert,) = fired.body["alerts"]
     assert fired.status == "firing"
     assert alert["labels"]["identifier"] == "carriers"
-    assert alert["annotations"]["description"] == "Status -2 (no data): no data loaded"
+    assert alert["annotations"]["description"].endswith("UTC: Status -2: no data loaded")
     assert alert["annotations"]["reports"].endswith("no table carriers")
     assert _shown(app.client.metrics(), "opensips_sr_ready")["sql_cacher"] == 0
     httpd.call(lambda: node.set_status("sql_cacher", "carriers", 1, "data available"))

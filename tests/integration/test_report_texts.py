@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -164,3 +166,15 @@ def test_a_rule_that_is_switched_off_by_a_reload_says_nothing_any_more(world):
     world.gateway("active", "<gw2>/192.0.2.1")
     eventually(lambda: world.matches("gateway_active") == 1)
     assert (world.down(), len(world.receiver.received)) == (set(), 2)
+
+
+def test_the_documented_push_of_a_report_alerts_by_its_gateway(tmp_path):
+    """docs/http-api.md, as it is written there."""
+    page = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text("utf-8")
+    (example,) = re.findall(r"curl -d '([^']*\"reports\"[^']*)' localhost:9797/api/v1/push", page)
+    with RunningApp(tmp_path) as app:
+        app.client.session.post(f"{app.base}/api/v1/push", example, timeout=10).raise_for_status()
+        down = series(app.client.metrics(), "opensips_sr_reported_ready", subject="carrier-a")
+        assert list(down.values()) == [0]
+        url = f"{app.base}/api/v2/alerts?filter=alertname=OpenSIPSReportedNotReady"
+        eventually(lambda: len(app.client.session.get(url, timeout=10).json()) == 1)

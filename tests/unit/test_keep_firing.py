@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from sr_exporter.config import Send
 from sr_exporter.config.values import AlertRule
-from sr_exporter.model import Configured, Forget, PolledSource, PollFailed, PollFailure
+from sr_exporter.model import Configured, Forget, PolledSource, PollFailed, PollFailure, Statement
+from sr_exporter.notify.alerts import rfc3339
 from tests.unit.test_notify_book import Bench as BookBench
 from tests.unit.test_notify_outbox import Bench as OutboxBench
 
@@ -57,6 +60,7 @@ def test_a_flap_is_one_alert():
     assert record
     (level,) = b.book.levels()
     assert level.record.starts_at == record.starts_at
+    assert level.record.annotations["description"].startswith("Since 1970-01-01 00:16:40 UTC: ")
     assert level.record.annotations["status"] == "-2"
     assert b.later(1000) == {}
     assert b.firing() == ["g"]
@@ -164,6 +168,58 @@ def test_what_is_held_of_an_end_says_what_is_true_at_last():
     assert b.sent() == []
     b.later(20)
     assert [one[0] for one in b.sent()] == ["resolved"]
+
+
+@pytest.mark.parametrize("send", Send)
+@pytest.mark.parametrize("deaf", [False, True])
+@pytest.mark.parametrize("restart", [False, True])
+def test_an_end_bears_the_time_of_its_beginning(send, deaf, restart):
+    """Receivers pair them by it: one that flaps began when it was told, and so for one told late.
+
+    Neither another status meanwhile nor one after the recovery makes it begin anew.
+    """
+    b = outbox(send)
+    began = b.now
+    b.push(-1)
+    if not deaf:
+        b.sent(send)
+    for status in (1, -1, -2, 1, 2):
+        b.later(8)
+        b.push(status)
+    if restart:
+        levels = [level.record for level in b.book.levels()]
+        b.begin(list(b.rows.values()), levels, keep_firing_seconds=60.0)
+    b.later(60)
+    rows = sorted(b.rows.values(), key=lambda row: row.seq)
+    said = [json.loads(row.body)["alerts"][0] for row in rows]
+    assert said[-1]["status"] == "resolved"
+    assert {one["startsAt"] for one in said} == {rfc3339(began)}
+
+
+def test_an_end_by_a_reload_bears_the_time_of_its_beginning():
+    """Of what flapped, too; what begins under other labels begins then."""
+    b = outbox()
+    began = b.now
+    b.push(-1)
+    b.sent()
+    for status in (1, -1):
+        b.later(8)
+        b.push(status)
+    b.configure(AlertRule(silence=True))
+    (row,) = b.rows.values()
+    assert json.loads(row.body)["alerts"][0]["startsAt"] == rfc3339(began)
+
+
+def test_two_alerts_are_two_though_the_book_did_not_see_the_first_end():
+    """It is brought up to date a moment later; what is owed tells then."""
+    b = OutboxBench()
+    times = []
+    for status in (-1, 1, -1, 1):
+        b.later(1)
+        times.append(b.now)
+        b.see(Statement("push", "g", status=status), look=len(times) == 1)
+    said = [json.loads(row.body)["alerts"][0] for row in b.rows.values()]
+    assert [one["startsAt"] for one in said] == [rfc3339(times[n]) for n in (0, 0, 2, 2)]
 
 
 def test_news_of_what_is_well_all_along_is_not_held():

@@ -62,8 +62,8 @@ def test_the_alert_of_a_notifier_tells_which_since_when_why_and_what_to_do():
     assert alert.annotations == {
         "summary": "Notifier oncall does not take what it is sent",
         "description": (
-            "Since 2026-11-22 19:52:46 UTC: connection refused (3 owed). Who is told by oncall may"
-            " hear of no alert now. See that its receiver runs, that the exporter reaches it, and"
+            "Since 2026-11-22 19:52:46 UTC: connection refused (3 owed). People paged by oncall"
+            " may miss alerts now. See that its receiver runs, that the exporter reaches it, and"
             " what it is owed: sr-exporter notifications list."
         ),
         "status": "-1",
@@ -71,6 +71,20 @@ def test_the_alert_of_a_notifier_tells_which_since_when_why_and_what_to_do():
         "runbook_url": "http://sr/runbooks#srexporternotifierfailing",
     }
     assert alert.starts_at == 1795377166.5
+
+
+def test_the_end_of_it_says_no_more_than_is_known():
+    """It took one notification; others may be owed, or were refused for good."""
+    state = State()
+    state.apply(said(1, "oncall"), 0.0)
+    key = Key("sr_exporter", "notifier", "oncall")
+    entry = state.entry(key)
+    assert entry is not None
+    alert = alerts.of_key(entry, Rules().for_key(key, early=False), Links("http://sr"))
+    assert alert.annotations["description"] == (
+        "It took a notification again; more may be owed to it. What a webhook refused for good is"
+        " kept: sr-exporter notifications list --state dead --notifier oncall."
+    )
 
 
 def test_a_rule_may_say_more_of_it_or_silence_it():
@@ -247,7 +261,7 @@ def test_one_that_failed_is_asked_until_it_takes_something_again():
         send(sending, whole=True)
         send(sending, whole=True)
         assert [len(alerts) for alerts in names(receiver)] == [1, 0, 0]
-        assert told.stood == ["1 of 1: HTTP 503", None]
+        assert told.stood == ["1 of 1 instances: HTTP 503", None]
         sending.close()
 
 
@@ -313,6 +327,21 @@ def test_how_much_is_owed_is_said_again_while_it_grows():
         ]
 
     virtual_time.run(run())
+
+
+def test_who_is_told_what_is_the_case_is_owed_nothing():
+    """An Alertmanager has no list of what it is owed."""
+
+    async def run() -> None:
+        ingest = Ingest()
+        own = OwnState(ingest, State())  # type: ignore[arg-type]
+        teller = NotifierTeller(OwnMetrics(), own)
+        teller.joined("am", lambda: 3, owes=False)
+        teller.stands("am", "1 of 1 instances: connection refused")
+        await own.settle()
+        assert ingest.said[-1] == (-1, "1 of 1 instances: connection refused")
+
+    asyncio.run(run())
 
 
 def test_what_was_so_when_we_stopped_is_not_said_to_have_ended():

@@ -29,6 +29,7 @@ from sr_exporter.state import State
 
 LINKS = Links("http://sr.example:9797")
 NOW = 1795377166.0
+SINCE = "Since 2026-11-22 19:52:46 UTC: "
 
 
 def alert_of(state: State, key: Key) -> Alert:
@@ -40,7 +41,8 @@ def alert_of(state: State, key: Key) -> Alert:
 def pushed(**fields: object) -> Alert:
     state = State()
     state.apply(Statement("push", **{"group": "g", "status": -1, **fields}), NOW)  # type: ignore[arg-type]
-    return alert_of(state, Key("push", str(fields.get("group", "g")), "main"))
+    key = Key("push", str(fields.get("group", "g")), str(fields.get("identifier", "main")))
+    return alert_of(state, key)
 
 
 def polled(status: ListedStatus, *reports: Report) -> State:
@@ -76,7 +78,7 @@ def test_the_whole_of_an_alert():
         },
         annotations={
             "summary": "drouting/us;east on sip-1 is not ready",
-            "description": "Status -2 (no data): no data loaded",
+            "description": f"{SINCE}Status -2: no data loaded",
             "details": "no data loaded",
             "status": "-2",
             "reports": "line 2\nline 3\nline 4",
@@ -96,12 +98,27 @@ def test_the_whole_of_an_alert():
         ({"status": -7, "details": "x"}, "Status -7: x"),
         ({"group": "core", "status": -1}, "Status -1 (initializing)"),
         ({"group": "Core", "status": -2}, "Status -2 (terminating)"),
+        ({"group": "core", "status": -1, "details": "Initializing"}, "Status -1: Initializing"),
         ({"group": "uac_registrant"}, "Status -1 (not registered)"),
     ],
 )
 def test_descriptions(fields, description):
-    """The number, its meaning where it has one, and the details where there are some."""
-    assert pushed(**fields).annotations["description"] == description
+    """Since when, the number, its meaning unless the details say it, and the details."""
+    assert pushed(**fields).annotations["description"] == SINCE + description
+
+
+@pytest.mark.parametrize(
+    ("fields", "summary"),
+    [
+        ({"group": "core", "status": -1}, "OpenSIPS push is not ready: core is initializing"),
+        ({"group": "Core", "status": -7}, "OpenSIPS push is not ready"),
+        ({"group": "core", "identifier": "x"}, "core/x on push is not ready"),
+        ({"group": "g"}, "g/main on push is not ready"),
+    ],
+)
+def test_summaries(fields, summary):
+    """A core that is not ready is the server."""
+    assert pushed(**fields).annotations["summary"] == summary
 
 
 @pytest.mark.parametrize(("details", "shown"), [(None, None), ("", ""), ("x", "x")])
@@ -194,8 +211,8 @@ def test_the_alert_of_a_source(error, said):
         labels={"alertname": "OpenSIPSSourceDown", "source": "sip 1/ü", "severity": "critical"},
         annotations={
             "summary": "OpenSIPS sip 1/ü does not answer its Management Interface",
-            "description": "sip 1/ü cannot be polled at http://h:8888/mi; whether its parts are"
-            " ready is not known." + said,
+            "description": f"{SINCE}sip 1/ü cannot be polled at http://h:8888/mi;"
+            " whether its parts are ready is not known." + said,
             "runbook_url": "http://sr.example:9797/runbooks#opensipssourcedown",
         },
         starts_at=NOW,

@@ -21,9 +21,10 @@ from sr_exporter.model import (
     Snapshot,
     Statement,
 )
-from sr_exporter.notify.alerts import Links
+from sr_exporter.notify.alerts import SOURCE_DOWN, Links
 from sr_exporter.notify.book import RESOLVED_SECONDS, AlertBook
 from sr_exporter.notify.rules import Rules
+from sr_exporter.notify.wording import ENDED
 from sr_exporter.state import State
 
 if TYPE_CHECKING:
@@ -363,6 +364,8 @@ def test_a_source_that_is_down_fires_after_half_a_minute():
     assert "timed out" in only(b).annotations["description"]
     b.poll(("g", 1))
     assert b.firing() == []
+    (record,) = b.kept.values()
+    assert ENDED not in record.annotations["description"]
 
 
 def test_a_firing_alert_of_a_lost_source_stays_and_says_so():
@@ -395,6 +398,8 @@ def test_a_source_that_leaves_the_configuration_resolves_all_it_had():
     b.see(Configured(()))
     assert b.firing() == []
     assert all(record.resolved_at == b.now for record in b.kept.values())
+    (source,) = (one for one in b.kept.values() if one.labels["alertname"] == SOURCE_DOWN)
+    assert source.annotations["description"].endswith(ENDED)
 
 
 def test_a_key_of_a_starting_source_has_two_minutes():

@@ -28,9 +28,11 @@ from sr_exporter.model import (
 )
 from sr_exporter.notify.alerts import Links
 from sr_exporter.notify.book import AlertBook
-from sr_exporter.notify.outbox import EdgeNotifier, Outbox
+from sr_exporter.notify.edges import EdgeNotifier
+from sr_exporter.notify.outbox import Outbox
 from sr_exporter.notify.parcels import Parcel
 from sr_exporter.notify.rules import Rules
+from sr_exporter.notify.wording import ENDED
 from sr_exporter.state import State
 from sr_exporter.store.contract import AlertRecord, Owed, Standing
 
@@ -188,6 +190,40 @@ def test_a_removal_resolves(status, sent):
     b.later(5)
     b.see(Forget("push"))
     assert b.sent() == sent
+
+
+@pytest.mark.parametrize(
+    ("leaves", "summary", "description"),
+    [
+        (
+            False,
+            "OpenSIPS sip-1 answers its Management Interface again",
+            "sip-1 was polled at http://192.0.2.1/mi.",
+        ),
+        (
+            True,
+            "OpenSIPS sip-1 is not watched any more",
+            f"sip-1 is no longer configured to be polled. {ENDED}",
+        ),
+    ],
+)
+def test_the_end_of_an_outage_says_whether_it_is_a_recovery(leaves, summary, description):
+    """A source that is not configured any more answers no better."""
+    b = Bench()
+    b.see(Configured((PolledSource("sip-1", 60.0, address="http://192.0.2.1/mi"),)))
+    b.see(PollFailed("sip-1", b.now, PollFailure.CONNECT, "refused"))
+    b.later(30)
+    b.book.refresh(b.now)
+    b.sent()
+    if leaves:
+        b.see(Configured(()))
+    else:
+        b.poll()
+    (row,) = b.rows.values()
+    (alert,) = json.loads(row.body)["alerts"]
+    assert alert["status"] == "resolved"
+    said = alert["annotations"]
+    assert (said["summary"], said["description"]) == (summary, description)
 
 
 @pytest.mark.parametrize("status", [1, -1])

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sr_exporter.config.values import AlertRule
+from sr_exporter.config.values import AlertRule, Send
 from sr_exporter.model import Configured, Forget, PollFailed, PollFailure, Statement, Tick
-from sr_exporter.notify.alerts import LONGEST_TOLD, REPORTED, fingerprint
+from sr_exporter.notify.alerts import REPORTED, fingerprint
 from sr_exporter.notify.book import AlertBook
-from sr_exporter.notify.outbox import EdgeNotifier, Outbox
+from sr_exporter.notify.edges import EdgeNotifier
+from sr_exporter.notify.outbox import Outbox
 from sr_exporter.notify.rules import Rules
-from sr_exporter.report_rules import ReportRules
+from sr_exporter.notify.wording import ENDED, LONGEST_TOLD
+from sr_exporter.report_rules import ReportRule, ReportRules
+from sr_exporter.signals import Meaning
 from sr_exporter.state import State
 from tests.unit.test_notify_outbox import LINKS, RUN, Bench
-from tests.unit.test_subjects import EVENTS, gateway
+from tests.unit.test_subjects import EVENTS, LOADED, TABLE, gateway
 from tests.unit.test_subjects import Bench as Polled
+
+if TYPE_CHECKING:
+    from sr_exporter.model import Observation
+    from sr_exporter.outcome import Outcome
 
 READ = Configured((), reader=ReportRules())
 
@@ -77,7 +85,10 @@ def test_a_gateway_that_is_reported_dead_alerts_by_its_name_until_it_is_back():
     assert first["alerts"][0]["fingerprint"] == fingerprint(first["commonLabels"])
     assert first["alerts"][0]["startsAt"] == last["alerts"][0]["startsAt"]
     assert first["groupLabels"]["subject"] == "gw0"
-    assert gateway("gw0") in first["commonAnnotations"]["description"]
+    description = first["commonAnnotations"]["description"]
+    assert description.startswith(
+        f'Since 1970-01-01 00:16:41 UTC: a report says: "{gateway("gw0")}"'
+    )
     assert first["commonAnnotations"]["reports"] == gateway("gw0")
     assert first["commonAnnotations"]["runbook_url"].endswith("#opensipsreportednotready")
 
@@ -190,6 +201,131 @@ def test_a_lost_source_does_not_end_it_and_it_says_so():
     book.refresh(polled.now)
     record = next(one for one in book.firing() if one.labels["alertname"] == REPORTED)
     assert "does not answer now (refused)" in record.annotations["description"]
+
+
+class Watched:
+    """A polled source with a dead gateway, and what its notifiers are told."""
+
+    def __init__(self) -> None:
+        self.polled = Polled()
+        self.book = AlertBook(self.polled.state, LINKS)
+        self.book.change_rules(Rules())
+        self.outbox = Outbox(self.book, LINKS, RUN)
+        self.outbox.restore([], [EdgeNotifier("n", Send.CHANGES)], Rules())
+        self.bodies: list[bytes] = []
+        apply = self.polled.state.apply
+
+        def applied(observation: Observation, now: float) -> Outcome:
+            outcome = apply(observation, now)
+            self.bodies += [row.whole for row in self.outbox.plan(outcome, now).values() if row]
+            self.book.observe(outcome, now)
+            self.book.refresh(now)
+            return outcome
+
+        self.polled.state.apply = applied  # type: ignore[method-assign]
+        self.polled.log(EVENTS, gateway("gw0"))
+        self.polled.poll()
+        self.polled.now += 60
+
+    def last(self) -> dict[str, Any]:
+        (alert,) = json.loads(self.bodies[-1])["alerts"]
+        return alert
+
+
+ENDS = {
+    f'A report says: "{gateway("gw0", "active")}".': (
+        lambda polled: (polled.log(EVENTS, gateway("gw0", "active")), polled.poll())
+    ),
+    "sip-1 restarted; whether gw0 is ready is not known.": (
+        lambda polled: (polled.restart(), polled.poll())
+    ),
+    "The table was loaded anew and nothing names gw0 since.": (
+        lambda polled: (polled.log(TABLE, LOADED), polled.poll())
+    ),
+    "Nothing has named gw0 since 1970-01-12 13:46:40 UTC: not known to be repaired.": (
+        lambda polled: (setattr(polled, "now", polled.now + 86_400), polled.see(Tick()))
+    ),
+    "drouting/us;events on sip-1 is gone; whether gw0 is ready is not known.": (
+        lambda polled: (polled.rings.pop(EVENTS), polled.poll())
+    ),
+    f"The report rule gateway_inactive is no longer used for it. {ENDED}": (
+        lambda polled: polled.configure(ReportRules(switched_off=["gateway_inactive"]))
+    ),
+}
+
+
+@pytest.mark.parametrize("why", ENDS)
+def test_an_end_says_why_and_claims_no_recovery_that_nobody_saw(why):
+    """One of six is that it is ready; the level of one says that it is no recovery, too."""
+    watched = Watched()
+    ENDS[why](watched.polled)
+    told = watched.last()
+    assert told["status"] == "resolved"
+    assert told["annotations"] == {
+        "summary": "Gateway gw0 is no longer reported not ready by drouting/us;events on sip-1",
+        "description": why,
+        "rule": "gateway_inactive",
+        "runbook_url": "http://sr/runbooks#opensipsreportednotready",
+    }
+    (level,) = watched.book.levels()
+    assert level.record.resolved_at is not None
+    assert (ENDED in level.record.annotations["description"]) == (ENDED in why)
+
+
+def test_a_rule_that_reads_it_again_may_end_in_a_recovery():
+    """What was said of its first end is not said of its second."""
+    watched = Watched()
+    watched.polled.configure(ReportRules(switched_off=["gateway_inactive"]))
+    watched.polled.configure(ReportRules())
+    for state in ("inactive", "active"):
+        watched.polled.now += 1
+        watched.polled.log(EVENTS, gateway("gw0", state))
+        watched.polled.poll()
+    (level,) = watched.book.levels()
+    assert level.record.resolved_at == watched.polled.now
+    assert ENDED not in level.record.annotations["description"]
+
+
+NODE = "Node [2], cluster [1] is DOWN"
+DESTINATION = "DESTINATION <sip:a>, set 2 switched to [inactive] due to x"
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "summary", "rule", "check"),
+    [
+        (EVENTS, gateway("gw0"), "Gateway gw0", "gateway_inactive", "dr_gw_status"),
+        (
+            ("dispatcher", "main;events"),
+            DESTINATION,
+            "Destination sip:a, set 2",
+            "destination_inactive",
+            "ds_list",
+        ),
+        (
+            ("clusterer", "node_states"),
+            NODE,
+            "node 2, cluster 1",
+            "cluster_node_down",
+            "clusterer_list",
+        ),
+        (("mine", "main"), "x is dead", "x", "own", None),
+    ],
+)
+def test_it_says_who_that_is_by_which_rule_and_how_to_see_whether_it_is_so(
+    place, text, summary, rule, check
+):
+    """Of an operator's own rule nobody knows what to ask."""
+    told = Told()
+    own = ReportRule("own", r"^(?P<subject>\w+) is dead", Meaning.DOWN, group="mine")
+    told.see(Configured((), reader=ReportRules([own])))
+    told.see(Statement("sbc", *place, reports=(text,), at=told.now))
+    (record,) = told.book.firing()
+    said = record.annotations
+    assert said["summary"] == f"{summary} is reported not ready by {place[0]}/{place[1]} on sbc"
+    assert said["rule"] == rule
+    assert ("opensips-cli" in said["description"]) == (check is not None)
+    if check:
+        assert f"check with `opensips-cli -x mi {check}`." in said["description"]
 
 
 HOSTILE = {

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from sr_exporter.notify import payload, rows
+from sr_exporter.notify import letters, payload, rows
 from sr_exporter.notify.alerts import Alert
+from sr_exporter.notify.letters import Asked
 from sr_exporter.notify.parcels import fill
 from sr_exporter.notify.queues import Queue
 from sr_exporter.notify.rows import Holding
@@ -200,3 +201,30 @@ def test_what_is_not_kept_yet_is_not_taken_out():
     assert [one.id for one in queue.withdraw_oldest(0)] == ["2"]
     queue.mark_kept("1")
     assert [one.id for one in queue.withdraw_oldest(0)] == ["1"]
+
+
+def test_what_is_held_back_is_owed_once_its_time_is_over():
+    """And when it is altered, attempted or gone, it is counted as what it is by then."""
+    queue = Queue()
+    queue.add(row(1), kept=True)
+    held = replace(row(2, "h"), standing=Standing.HELD, due_at=50.0)
+    queue.add(held, kept=True)
+    assert (queue.owed(49.0), queue.owed(50.0)) == (1, 2)
+    queue.add(replace(held, due_at=70.0), kept=True)
+    assert queue.owed(69.0) == 1
+    queue.add(replace(held, standing=Standing.OWED), kept=True)
+    assert queue.owed(0.0) == 2
+    queue.add(held, kept=True)
+    queue.withdraw(held)
+    assert queue.owed(0.0) == 1
+
+
+@pytest.mark.parametrize(("now", "state"), [(49.0, Standing.HELD), (50.0, Standing.OWED)])
+def test_what_is_held_back_is_listed_as_owed_once_its_time_is_over(now, state):
+    """It may wait for long then: for one of its subject that is before it."""
+    held = replace(row(1), standing=Standing.HELD, due_at=50.0)
+    lists = {
+        asked: [one.standing for one in letters._first([held], Asked(asked, None, None, 9), now)]
+        for asked in (Standing.HELD, Standing.OWED)
+    }
+    assert lists == {Standing.HELD: [], Standing.OWED: []} | {state: [state]}

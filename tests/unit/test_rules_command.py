@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -99,6 +100,32 @@ def test_a_notifier_in_trouble_is_explained_as_any_key(ask):
     assert alert["labels"]["alertname"] == "SRExporterNotifierFailing"
     assert alert["labels"]["identifier"] == "oncall"
     assert "why" in alert["annotations"]["description"]
+    assert not [line for line in said if "restart" in line]
+
+
+def test_what_is_not_known_is_an_example_and_says_so(ask, monkeypatch):
+    """It begins now, and its error is none that anybody saw."""
+    monkeypatch.setattr("time.time", lambda: 1795377166.0)
+    since = "Since 2026-11-22 19:52:46 UTC: "
+    _, notifier = ask(source="sr_exporter", group="notifier", identifier="oncall")
+    assert notifier["annotations"]["description"].startswith(f"{since}(last error).")
+    _, key = ask(source="x", group="g")
+    assert key["annotations"]["description"] == f"{since}Status -1"
+    _, source = ask(source="sip-1")
+    description = source["annotations"]["description"]
+    assert description.startswith(since)
+    assert description.endswith("Last error: connection refused (an example).")
+
+
+def test_its_help_has_every_option_in_the_usage(capsys):
+    """What is required is told apart; that the word `test` is needed is seen there."""
+    with pytest.raises(SystemExit):
+        rules_command.run(["--help"])
+    usage, _, required, options = capsys.readouterr().out.split("\n\n")[:4]
+    assert required.splitlines()[0] == "required:"
+    assert "--source" in required
+    for option in re.findall(r"(?m)^ +(--[a-z.-]+)", required + options):
+        assert f"{option} " in usage
 
 
 def test_what_a_rule_says_of_for_holds_at_a_start_too(ask):

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -144,6 +145,25 @@ def test_a_directory_is_made_where_there_is_none(tmp_path):
     """With its parents; the operator names it, and that is enough."""
     load(SqliteStore(tmp_path / "a" / "b"))
     assert (tmp_path / "a" / "b" / FILE).exists()
+
+
+@pytest.mark.parametrize("mode", [None, 0o640], ids=["new", "there already"])
+def test_nobody_else_reads_a_new_store_and_one_that_is_there_keeps_its_mode(tmp_path, mode):
+    """Database, log and index: they hold what notifications say."""
+    if mode is not None:
+        keep(SqliteStore(tmp_path), holding(a_key()))
+        (tmp_path / FILE).chmod(mode)
+
+    async def modes(store: Store) -> dict[str, int]:
+        await store.commit(holding(a_key()))
+        return {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob(f"{FILE}*")}
+
+    before = os.umask(0o022)
+    try:
+        found = use(SqliteStore(tmp_path), modes)
+    finally:
+        os.umask(before)
+    assert found == dict.fromkeys((FILE, f"{FILE}-wal", f"{FILE}-shm"), mode or 0o600)
 
 
 def test_a_path_that_is_no_directory_is_refused(tmp_path):
