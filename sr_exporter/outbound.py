@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import errno
+import os
 import socket
 import ssl
 import threading
@@ -281,4 +283,7 @@ def _said_by_the_system(error: OSError) -> str:
         return tls.why(error)
     if isinstance(error, socket.gaierror):
         return f"name not resolved: {error.strerror}"
+    if error.errno == errno.ENOTCONN:
+        # What is left to find of a connection that was reset while TLS was being agreed on.
+        return os.strerror(errno.ECONNRESET).lower()
     return str(error.strerror).lower()

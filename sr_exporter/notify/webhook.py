@@ -7,6 +7,7 @@ import contextlib
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -38,8 +39,7 @@ LANES = 4
 _LIMIT_BYTES = 0
 #: Not an error of the receiver: the configuration changed while it was asked.
 _BROKEN_OFF = "broken off"
-#: What is answered to a burst that is too big, or one alert of which does not please: the others
-#: are not to be lost with it. Each by itself would be no more requests than without `group_wait`.
+#: What is answered to a burst that is too big, or of which one alert does not please.
 _REFUSED_WHOLE = (413, 422)
 #: The longest time between two looks at the queue: our clock may have jumped.
 _LONGEST_WAIT_SECONDS = 10.0
@@ -164,7 +164,16 @@ class WebhookSender:
         while self._idle and (parcel := self._queue.take(self._clock())) is not None:
             delivery = asyncio.ensure_future(self._deliver(parcel, self._idle.pop()))
             self._deliveries.add(delivery)
-            delivery.add_done_callback(self._deliveries.discard)
+            delivery.add_done_callback(partial(self._delivered, parcel))
+
+    def _delivered(self, parcel: Parcel, delivery: asyncio.Task[None]) -> None:
+        self._deliveries.discard(delivery)
+        if delivery.cancelled() or (error := delivery.exception()) is None:
+            return
+        # A fault of ours. It must not hold back all that comes after it of these keys.
+        log.error("delivery failed", notifier=self.name, exc_info=error)
+        left = replace(parcel, rows=tuple(row for row in parcel.rows if row.id in self._queue))
+        self._queue.settle(left, self._clock() + retry.LONGEST_BACKOFF_SECONDS)
 
     async def _deliver(self, parcel: Parcel, lane: Outbound) -> None:
         attempt = parcel.attempted()

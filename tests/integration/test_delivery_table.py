@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import re
 import socket
 import ssl
@@ -514,6 +515,8 @@ TABLE: dict[str, tuple[Places, tuple[Fate, str]]] = {
 UNTRUSTED = [what for what in TABLE if what.startswith("certificate ")]
 
 
+# Some versions of Python (3.11.2) forget to close a socket that is reset in a handshake.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", SENDERS)
 @pytest.mark.parametrize("what", TABLE)
 def test_what_befalls_a_delivery(what, kind):
@@ -526,3 +529,5 @@ def test_what_befalls_a_delivery(what, kind):
     assert re.fullmatch(reason, told.reason or ""), told.reason
     if what in UNTRUSTED:
         assert heard == []
+    if what.startswith("handshake"):
+        gc.collect()

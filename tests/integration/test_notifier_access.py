@@ -148,26 +148,19 @@ def test_only_a_certificate_of_the_given_ca_is_trusted(folder, kind, capfd):
         file = configured(folder, kind, receiver)
         with RunningApp(folder / "data", config_file=file) as app:
             app.client.push(DOWN)
-            eventually(
-                lambda: (
-                    series(
-                        app.client.metrics(), "opensips_sr_ready", group="notifier", identifier="n"
-                    ).values()
-                    and not all(
-                        series(
-                            app.client.metrics(),
-                            "opensips_sr_ready",
-                            group="notifier",
-                            identifier="n",
-                        ).values()
-                    )
-                )
-            )
+
+            def stands() -> list[float]:
+                found = app.client.metrics()
+                labels = {"group": "notifier", "identifier": "n"}
+                return list(series(found, "opensips_sr_ready", **labels).values())
+
+            eventually(lambda: stands() == [0])
             assert receiver.received == []
             assert "TLS: the certificate is not trusted: " in capfd.readouterr().out
             configured(folder, kind, receiver, tls={"ca_file": "ca.pem"})
             app.client.reload().raise_for_status()
             assert receiver.wait_for(1)[0].raw
+            eventually(lambda: stands() == [1])
             # That one, and nothing that a library brings.
             trusted = tls.context(load(file).notifiers[0].access.tls.ca)
             assert trusted.cert_store_stats()["x509_ca"] == 1

@@ -12,6 +12,7 @@ from sr_exporter.config import SecretUrl, Webhook
 from sr_exporter.errors import NotKept
 from sr_exporter.notify import payload
 from sr_exporter.notify.alerts import Alert
+from sr_exporter.notify.edges import subject_of
 from sr_exporter.notify.queues import Queue
 from sr_exporter.notify.webhook import WebhookSender
 from sr_exporter.store.contract import Batch, Gist, Owed, Standing
@@ -60,7 +61,7 @@ def _owed(seq: int, subject: str) -> Owed:
         id=f"{subject}-{seq}",
         seq=seq,
         notifier="hook",
-        subject=subject,
+        subject=subject_of(subject),
         standing=Standing.OWED,
         created_at=0.0,
         due_at=0.0,
@@ -128,6 +129,46 @@ def test_what_is_being_noted_when_its_notifier_is_renamed_is_noted_after_that(co
 
     with Receiver(code) as receiver:
         asyncio.run(asyncio.wait_for(run(), 20))
+
+
+class Faulty(Nobody):
+    """Has a fault, and had it once."""
+
+    def __init__(self) -> None:
+        self.faults = 0
+
+    def accepted(self, _: str) -> None:
+        self.faults += 1
+        if self.faults == 1:
+            raise RuntimeError("a fault of ours")
+
+
+def test_a_fault_of_ours_holds_nothing_back_for_ever():
+    """What it was about is delivered again, later, and what follows of its key."""
+    now = [1.0]
+
+    async def run() -> None:
+        queue, tasks = Queue(), Tasks()
+        for seq in (1, 2):
+            queue.add(_owed(seq, "a"), kept=True)
+        sender = WebhookSender(
+            Webhook("hook", SecretUrl(receiver.url)),
+            queue,
+            QuickStore(),
+            Faulty(),
+            clock=lambda: now[0],
+        )
+        sender.start(tasks)
+        await _until(lambda: len(receiver.accepted) == 1 and not queue.in_flight)
+        now[0] += 300.0
+        queue.mark_kept("a-1")
+        await _until(lambda: len(queue) == 0)
+        sender.close()
+        await tasks.stop()
+
+    with Receiver() as receiver:
+        asyncio.run(run())
+        assert [one.delivery for one in receiver.received] == ["a-1", "a-1", "a-2"]
 
 
 class QuickStore:
