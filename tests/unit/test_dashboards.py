@@ -1,102 +1,48 @@
 """The dashboards are what their generator makes, well-formed, and ask for what is exported."""
 
-import json
+import copy
+import itertools
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
 from dashboards import generate
-
-ROOT = Path(__file__).resolve().parents[2]
-DASHBOARDS = sorted((ROOT / "dashboards").glob("*.json"))
-RULES = sorted((ROOT / "alerts").glob("*.rules.yml"))
-
-#: What `/metrics` gives: samples, not families, so counters end in `_total`.
-EXPORTED = frozenset(
-    {
-        "opensips_sr_status",
-        "opensips_sr_ready",
-        "opensips_sr_status_changes_total",
-        "opensips_sr_status_change_timestamp_seconds",
-        "opensips_sr_reports_total",
-        "opensips_sr_last_report_timestamp_seconds",
-        "opensips_sr_report_matches_total",
-        "opensips_sr_reported_ready",
-        "opensips_sr_status_changes_missed_total",
-        "opensips_sr_report_overruns_total",
-        "opensips_sr_group_ready",
-        "opensips_sr_group_complete",
-        "opensips_sr_identifiers",
-        "opensips_sr_source_up",
-        "opensips_sr_source_info",
-        "opensips_sr_source_last_seen_timestamp_seconds",
-        "opensips_sr_source_start_timestamp_seconds",
-        "opensips_sr_poll_duration_seconds_bucket",
-        "opensips_sr_poll_duration_seconds_count",
-        "opensips_sr_poll_duration_seconds_sum",
-        "opensips_sr_poll_interval_seconds",
-        "opensips_sr_poll_failures_total",
-        "opensips_sr_events_total",
-        "opensips_sr_events_rejected_total",
-        "opensips_sr_events_dropped_total",
-        "opensips_sr_source_subscribed",
-        "sr_exporter_push_requests_total",
-        "sr_exporter_notifications_total",
-        "sr_exporter_notification_latency_seconds_bucket",
-        "sr_exporter_notification_latency_seconds_count",
-        "sr_exporter_notification_latency_seconds_sum",
-        "sr_exporter_notifier_backlog",
-        "sr_exporter_build_info",
-        "sr_exporter_config_last_reload_successful",
-        "sr_exporter_config_last_reload_success_timestamp_seconds",
-    }
+from dashboards.generator import states
+from sr_exporter.words import meaning
+from tests import grafana_code
+from tests.boards import (
+    EXPORTED,
+    FAMILIES,
+    FILES,
+    OF_PROMETHEUS,
+    ROOT,
+    asked,
+    boards,
+    expressions,
+    faults,
+    load,
+    metrics,
+    operands,
+    variables,
 )
-#: What Prometheus makes by itself.
-OF_PROMETHEUS = frozenset({"up", "ALERTS"})
 
-_KEYWORDS = frozenset({"and", "or", "unless", "bool", "offset"})
-_GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+RULES = sorted((ROOT / "alerts").glob("*.rules.yml"))
+BOARDS = boards()
 
-
-def metrics(expression: str) -> set[str]:
-    """Give the names of the metrics a PromQL expression asks for.
-
-    >>> sorted(metrics('sum by (a) (rate(x_total{b="c"}[5m])) or {__name__=~"y|z"} and on (a) up'))
-    ['up', 'x_total', 'y', 'z']
-    """
-    named = re.findall(r'__name__=~?"([^"]*)"', expression)
-    bare = re.sub(r"\{[^}]*\}|\[[^]]*\]", " ", _STRING.sub("", expression))
-    words = re.findall(r"(?<!\w)[a-zA-Z_:][\w:]*(?!\w)(?!\s*\()", _GROUPING.sub(" ", bare))
-    return {name for names in named for name in names.split("|")} | (set(words) - _KEYWORDS)
-
-
-def load(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def objects(value):
-    """Give every object anywhere in a piece of JSON."""
-    if isinstance(value, dict):
-        yield value
-    for part in value.values() if isinstance(value, dict) else value:
-        if isinstance(part, dict | list):
-            yield from objects(part)
-
-
-def panels():
-    return [
-        pytest.param(panel, id=f"{path.stem}-{panel['id']}")
-        for path in DASHBOARDS
-        for panel in load(path)["panels"]
-    ]
+#: Families that are on no panel, and why.
+ON_NO_PANEL = {
+    "process_virtual_memory_bytes": "says nothing of what is used; resident memory is drawn",
+    "python_info": "the exporter's own version is what matters",
+    "python_gc_objects_collected_total": "for who works on the exporter",
+    "python_gc_objects_uncollectable_total": "for who works on the exporter",
+    "python_gc_collections_total": "for who works on the exporter",
+}
 
 
 def rules():
     return [
-        pytest.param(rule, id=rule["alert"])
+        pytest.param(rule, id=rule.get("alert") or rule["record"])
         for path in RULES
         for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
         for rule in group["rules"]
@@ -118,137 +64,183 @@ def test_the_generator_writes_its_files(tmp_path, monkeypatch):
 
 def test_no_dashboard_is_without_its_generator():
     """Every JSON file in the folder is generated."""
-    assert {path.name for path in DASHBOARDS} == set(generate.DASHBOARDS)
+    assert {path.name for path in FILES} == set(generate.DASHBOARDS)
 
 
-@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_a_dashboard_can_be_imported_anywhere(path):
-    """A fixed uid that is the file's name, no database id, read-only, a tag, a title."""
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_nothing_is_wrong_with_a_dashboard(path):
+    """Ids, places, data sources, mappings, expressions, links: see `tests/boards.py`."""
     board = load(path)
     assert board["uid"] == path.stem
-    assert len(board["uid"]) <= 40
-    assert "id" not in board
-    assert "__inputs" not in board
-    assert board["editable"] is False
-    assert board["tags"]
-    assert board["title"]
-    assert board["description"]
+    assert faults(board) == []
 
 
-@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_panel_ids_are_unique_and_positive(path):
-    """A panel id is part of links; two panels with one id break both."""
-    ids = [panel["id"] for panel in load(path)["panels"]]
-    assert len(ids) == len(set(ids))
-    assert all(isinstance(number, int) and number > 0 for number in ids)
+def test_every_family_is_on_a_panel_or_has_a_reason_not_to_be():
+    """What is exported and shown nowhere would be exported for nobody."""
+    used = {
+        name
+        for board in BOARDS.values()
+        for place, expr in expressions(board)
+        if not place.startswith("variable")
+        for name in metrics(expr)
+    }
+    unseen = {family for family, names in FAMILIES.items() if not used & set(names)}
+    assert unseen == set(ON_NO_PANEL)
 
 
-@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_panels_fit_the_grid_and_do_not_overlap(path):
-    """Every cell of Grafana's 24 columns belongs to one panel at most."""
-    taken = set()
-    for panel in load(path)["panels"]:
-        at = panel["gridPos"]
-        assert at["x"] + at["w"] <= 24
-        cells = {
-            (x, y)
-            for x in range(at["x"], at["x"] + at["w"])
-            for y in range(at["y"], at["y"] + at["h"])
-        }
-        assert not cells & taken
-        taken |= cells
+def test_links_go_down_from_the_fleet_to_an_identifier():
+    """From the fleet one click leads to a source and to an identifier, from a source to one."""
+
+    def leads(uid):
+        text = str([panel["fieldConfig"] for panel in BOARDS[uid]["panels"] if "targets" in panel])
+        return set(re.findall(r"/d/([\w-]+)", text))
+
+    assert leads("opensips-sr-overview") == {"opensips-sr-source", "opensips-sr-identifier"}
+    assert leads("opensips-sr-source") == {"opensips-sr-identifier"}
+    assert leads("opensips-sr-identifier") == {"opensips-sr-source"}
 
 
-@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_variables_keep_series_without_the_label(path):
-    """All is `.*`: with `.+` a series without the label would vanish. One data source variable."""
-    variables = load(path)["templating"]["list"]
-    assert [one["name"] for one in variables if one["type"] == "datasource"] == ["datasource"]
-    for one in variables:
-        if one["type"] == "query":
-            assert one["allValue"] == ".*"
-            assert one["refresh"] == 2
-            assert one["query"] == one["definition"]
-            assert one["datasource"] == generate.DATASOURCE
+def test_every_dashboard_leads_to_the_others():
+    """The links above each dashboard name the five others."""
+    for uid, board in BOARDS.items():
+        led = [re.match(r"/d/([\w-]+)", link["url"])[1] for link in board["links"]]
+        assert sorted([uid, *led]) == sorted(BOARDS)
 
 
-@pytest.mark.parametrize("panel", panels())
-def test_a_panel_says_what_it_is(panel):
-    """Every panel has a title, a description, and a unit or mappings for its values."""
-    assert panel["title"].strip()
-    assert panel["description"].strip().endswith(".")
-    defaults = panel["fieldConfig"]["defaults"]
-    assert defaults.get("unit") or defaults.get("mappings")
-    assert "noValue" in defaults
+def test_provisioning_loads_the_folder():
+    """The one provider that is shipped, read-only, looks where the documentation mounts."""
+    (path,) = (ROOT / "dashboards" / "provisioning" / "dashboards").iterdir()
+    (provider,) = yaml.safe_load(path.read_text(encoding="utf-8"))["providers"]
+    assert provider["type"] == "file"
+    assert provider["allowUiUpdates"] is False
+    text = (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    assert f":{provider['options']['path']}:ro" in text
+    for uid, board in BOARDS.items():
+        assert f"| `{uid}` |" in text, board["title"]
 
 
-@pytest.mark.parametrize("panel", panels())
-def test_a_panel_asks_the_chosen_data_source(panel):
-    """Panels and targets use the variable, never a data source of somebody's own Grafana."""
-    assert panel["targets"]
-    for one in (panel, *panel["targets"]):
-        assert one["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-    refs = [one["refId"] for one in panel["targets"]]
-    assert len(refs) == len(set(refs))
+# --- meanings ----------------------------------------------------------------------------------
+
+_OF = {
+    "table": ("drouting", "us"),
+    "core": ("core", "main"),
+    "capability": ("clusterer", "cap:dialog"),
+    "registrant": ("uac_registrant", "aor=sip:a@b"),
+}
 
 
-@pytest.mark.parametrize("panel", panels())
-def test_a_rate_fits_the_scrape_interval(panel):
-    """Every rate is over `$__rate_interval`: a fixed range is empty where scrapes are rare."""
-    for one in panel["targets"]:
-        ranges = re.findall(r"\b(?:rate|irate|increase)\([^\[]*\[([^\]]*)\]", one["expr"])
-        assert set(ranges) <= {"$__rate_interval"}
+@pytest.mark.parametrize("kind", list(states.KINDS))
+def test_a_status_is_called_as_on_the_page(kind):
+    """Both know the same codes by the same words, and green or blue is what is ready."""
+    for code in range(-101, 5):
+        word, color = states.KINDS[kind].words.get(code, (None, None))
+        said = meaning(*_OF[kind], code or 1).capitalize()
+        if word is None:
+            assert said in ("Ready", "Not ready") or code == 0
+        else:
+            assert word == said
+            assert (color in ("green", "blue")) == (code > 0)
 
 
-@pytest.mark.parametrize("panel", panels())
-def test_a_range_mapping_has_both_ends(panel):
-    """An open end (null) compares as 0 in Grafana, so it never fits a negative status."""
-    ranges = [one for one in objects(panel) if one.get("type") == "range"]
-    for one in ranges:
-        ends = one["options"]["from"], one["options"]["to"]
-        assert all(isinstance(end, int) for end in ends)
-        assert -(2**31) <= ends[0] <= ends[1] < 2**31
+def test_kinds_of_groups_never_meet():
+    """No status of one kind, its offset added, can be one of another kind."""
+    offsets = sorted([0, *(kind.offset for kind in states.KINDS.values())])
+    for one, other in itertools.pairwise(offsets):
+        assert one + 2**31 < other - 2**31
 
 
-@pytest.mark.parametrize("panel", panels())
-def test_the_order_of_mappings_is_written_down(panel):
-    """The first mapping that fits wins, so exact values come before the ranges around them."""
-    found = panel["fieldConfig"]["defaults"]["mappings"]
-    assert [one["type"] for one in found] == sorted((one["type"] for one in found), reverse=True)
-    results = [
-        one["options"]["result"] if one["type"] == "range" else next(iter(one["options"].values()))
-        for one in found
-    ]
-    assert [result["index"] for result in results] == list(range(len(found)))
+# --- proof that faults are found ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("panel", panels())
-def test_a_panel_uses_what_is_exported(panel):
-    """A metric that is not exported would be a panel that is empty for ever."""
-    for one in panel["targets"]:
-        used = metrics(one["expr"])
-        assert used
-        assert used <= EXPORTED | OF_PROMETHEUS
+def _first(board, **wanted):
+    return next(
+        panel
+        for panel in board["panels"]
+        if all(panel.get(key) == value for key, value in wanted.items())
+    )
 
 
-@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_a_variable_uses_what_is_exported(path):
-    """A variable of a metric that is not exported would offer nothing to choose."""
-    for one in load(path)["templating"]["list"]:
-        if one["type"] == "query":
-            selector, _, label = one["query"].removeprefix("label_values(").rpartition(",")
-            assert label.endswith(")")
-            used = metrics(selector)
-            assert used
-            assert used <= EXPORTED
+def _set(path, value):
+    """Make an act that sets, or with None removes, what is at a path in a dashboard."""
+
+    def act(board):
+        *way, last = path
+        for step in way:
+            board = board[step]
+        if value is None:
+            del board[last]
+        else:
+            board[last] = value
+
+    return act
+
+
+def _open_range(board):
+    panel = _first(board, type="state-timeline")
+    one = next(one for one in panel["fieldConfig"]["defaults"]["mappings"] if "from" in str(one))
+    one["options"]["from"] = None
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (_set(("panels", 3, "id"), 1), "taken twice"),
+        (_set(("panels", 3, "id"), None), "not a number"),
+        (_set(("panels", 0, "targets"), None), "asks nothing"),
+        (_set(("panels", 0, "datasource"), {"uid": "mine"}), "a data source of its own"),
+        (_set(("panels", 0, "description"), ""), "no description"),
+        (_set(("panels", 0, "gridPos", "w"), 4), "no place of its own"),
+        (_set(("panels", 0, "fieldConfig", "defaults", "unit"), None), "neither unit nor mappings"),
+        (_open_range, "open end"),
+        (
+            lambda board: _first(board, type="state-timeline")["fieldConfig"]["defaults"].update(
+                color={"mode": "thresholds"}
+            ),
+            "instead of the mappings",
+        ),
+        (_set(("panels", 1, "targets", 0, "expr"), "opensips_sr_up"), "not exported"),
+        (_set(("panels", 1, "targets", 0, "expr"), "up{job=~'$jobs'}"), "no such variable: jobs"),
+        (_set(("panels", 1, "targets", 0, "expr"), "rate(up[5m])"), "fixed range"),
+        (_set(("templating", "list", 1, "allValue"), ".+"), "loses series"),
+        (_set(("id",), 17), "somebody's own Grafana"),
+        (_set(("editable",), True), "it can be edited"),
+        (_set(("links", 0, "url"), "/d/opensips-sr-sources?x=1"), "leads to no dashboard"),
+        (
+            _set(("links", 0, "url"), "/d/opensips-sr-source?var-server=${job:percentencode}"),
+            "has no variable var-server",
+        ),
+        (
+            _set(("links", 0, "url"), "/d/opensips-sr-source?var-source=${job}"),
+            "job is not encoded",
+        ),
+    ],
+)
+def test_a_fault_is_found(act, said):
+    """The checks above are only as good as what they find."""
+    board = copy.deepcopy(BOARDS["opensips-sr-overview"])
+    act(board)
+    assert any(said in fault for fault in faults(board))
 
 
 @pytest.mark.parametrize("rule", rules())
 def test_an_alert_uses_what_is_exported(rule):
     """A metric that is not exported would be an alert that never fires, or a page without words."""
-    assert metrics(rule["expr"]) <= EXPORTED | OF_PROMETHEUS
-    for template in rule["annotations"].values():
+    recorded = {"opensips_sr:not_ready_on_purpose"}
+    assert metrics(rule["expr"]) <= EXPORTED | OF_PROMETHEUS | recorded
+    for template in rule.get("annotations", {}).values():
         assert set(re.findall(r"\b(?:opensips_sr|sr_exporter)_\w+", template)) <= EXPORTED
+
+
+@pytest.mark.parametrize("rule", rules())
+def test_an_alert_leads_to_a_dashboard_that_has_what_it_fills(rule):
+    """The variables of its link are the dashboard's, and those that have no All are among them."""
+    for url in (one for key, one in rule.get("annotations", {}).items() if key == "dashboard_url"):
+        uid = re.match(r"/d/([\w-]+)", url)[1]
+        filled = set(re.findall(r"var-(\w+)=", url))
+        known = variables(BOARDS[uid])
+        assert filled <= set(known)
+        needed = {name for name, one in known.items() if one["type"] == "query"}
+        assert {name for name in needed if not known[name]["includeAll"]} <= filled
 
 
 @pytest.mark.parametrize(
@@ -259,8 +251,52 @@ def test_an_alert_uses_what_is_exported(rule):
         ('count({__name__=~"y|z",job="x"})', {"y", "z"}),
         ("a == bool 0 unless on (job) b offset 5m", {"a", "b"}),
         ("max_over_time(a[1m:]) and ignoring(x) group_left(y) c", {"a", "c"}),
+        ("a * on (job) group_left b @ end()", {"a", "b"}),
     ],
 )
 def test_the_names_in_an_expression_are_found(expression, names):
     """The check above is only as good as the reading of the expressions."""
     assert metrics(expression) == names
+
+
+def test_the_sides_of_an_or_are_found():
+    """What is behind `or` must not hide that there is nothing before it."""
+    assert operands('sum(a or b{c="or (d"} or e) + f or vector(0)') == [
+        "a",
+        'b{c="or (d"}',
+        "e",
+        'sum(a or b{c="or (d"} or e) + f',
+        "vector(0)",
+    ]
+    assert operands("clamp(a, 0, b or c) and d") == ["b", "c"]
+
+
+def test_variables_are_put_in_as_grafana_does():
+    """All is the regular expression, a choice of many is escaped as one, a single one is quoted."""
+    board = {
+        "templating": {
+            "list": [
+                {"name": "many", "multi": True, "includeAll": True, "allValue": ".*"},
+                {"name": "one", "multi": False, "includeAll": False},
+            ]
+        }
+    }
+    expr = 'x{a=~"$many",b="${one:raw}"}[$__rate_interval]'
+    assert asked(expr, board, {"one": r"a\b"}) == r'x{a=~".*",b="a\\b"}[60s]'
+    assert asked(expr, board, {"many": ["a.b", "c"], "one": "d"}) == (
+        r'x{a=~"(a\\.b|c)",b="d"}[60s]'
+    )
+
+
+# --- the finder of Node ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)]
+)
+def test_without_node_it_is_said_why(ci, outcome, monkeypatch):
+    """Who has no Node can still run the other tests; a CI without it is a broken one."""
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(outcome, match="node is not on the PATH"):
+        grafana_code.find.__wrapped__()

@@ -10,7 +10,6 @@ from sr_exporter.metrics.own import OwnMetrics
 from sr_exporter.state import State
 from sr_exporter.store.contract import StoreFigures
 from sr_exporter.web import routes
-from tests.unit.test_dashboards import EXPORTED
 
 DOCS = Path(__file__).parents[2] / "docs"
 _FIGURES = StoreFigures(0, 0, 0.0, 0, 0, 0, 0, None)
@@ -30,15 +29,6 @@ def test_every_family_is_documented_and_every_documented_family_exists():
     text = (DOCS / "metrics.md").read_text("utf-8")
     rows = re.findall(r"^\| `([a-z_]+)` \| (\w+) \|", text, re.MULTILINE)
     assert dict(rows) == _exported()
-
-
-def test_what_dashboards_and_rules_may_use_is_exported_or_designed():
-    """Every name they may use that is built already is spelled as the code spells it."""
-    built = _exported()
-    for name in EXPORTED:
-        family = re.sub(r"_(bucket|sum|count)$", "", name)
-        if family.startswith(("opensips_sr_", "sr_exporter_")):
-            assert name in built or family in built, name
 
 
 def test_every_route_is_documented():

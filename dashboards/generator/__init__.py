@@ -1,0 +1,1 @@
+"""What `dashboards/generate.py` makes the dashboards of: one file each, and what they share."""
