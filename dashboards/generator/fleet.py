@@ -194,8 +194,8 @@ def _tables() -> list[Json]:
         series(
             9,
             "Status changes",
-            "Changes of status per minute, by source; a reload of routing data is up to two. Those of "
-            "registrants are on the dashboard of the cluster.",
+            "Changes of status per minute, by source; a reload of routing data is up to two. Those "
+            "of registrants are on the dashboard of the cluster.",
             (15, 22, 9, 10),
             [
                 target(

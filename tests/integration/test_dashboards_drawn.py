@@ -160,9 +160,7 @@ def test_the_fleet_is_drawn_as_it_is(tmp_path):
 def test_a_second_exporter_of_the_same_fleet_draws_the_same(tmp_path):
     """Nothing is counted twice because two say it."""
     beside = [
-        line.replace("mon-1:9797", "mon-2:9797")
-        for line in FLEET
-        if not line.startswith("ALERTS")
+        line.replace("mon-1:9797", "mon-2:9797") for line in FLEET if not line.startswith("ALERTS")
     ]
     with Past(tmp_path, [*FLEET, *beside]) as prometheus:
         found = _drawn(prometheus)
