@@ -22,7 +22,7 @@ from sr_exporter.simulator.scenario import (
     OPENING_SECONDS,
 )
 from tests.promtool import RULES, all_alerts, read, rules_in, run_tests
-from tests.rehearsal import BEGIN, STEP_SECONDS, Act, Rehearsal, firing_tests, input_series
+from tests.rehearsal import STEP_SECONDS, Act, Rehearsal, firing_tests, input_series
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -165,13 +165,7 @@ NOT_SHOWN = {
 }
 
 
-#: What only OpenSIPSSRSourceDown asks for, of a source that is polled slowly: see below.
-OF_SLOW = {
-    "opensips_sr_poll_failures_total",
-    "opensips_sr_poll_interval_seconds",
-    "opensips_sr_status_change_timestamp_seconds",
-}
-#: The other metrics that the alerts of the story are made of.
+#: The metrics that the alerts of the story are made of.
 SHOWN = sorted(
     {
         name
@@ -180,7 +174,6 @@ SHOWN = sorted(
             r"\b(?:opensips_sr|sr_exporter)_\w+", str(all_alerts()[who[0]]["expr"])
         )
     }
-    - OF_SLOW
 )
 
 
@@ -202,15 +195,10 @@ def asks_for(rule: Document) -> set[str]:
     return set(re.findall(r"\b(?:opensips_sr|sr_exporter)_\w+", rule.get("expr", "")))
 
 
-def tried(
-    folder: Path,
-    recorded: Recorded,
-    alerts: Collection[str],
-    fires: dict[tuple[str, ...], list[tuple[float, float]]] = FIRES,
-) -> tuple[int, str]:
+def tried(folder: Path, recorded: Recorded, alerts: Collection[str]) -> tuple[int, str]:
     """Run these alerts over what was recorded; give what promtool says."""
     rules = [rule for name, rule in all_alerts().items() if name in alerts]
-    expected = {who: spans for who, spans in fires.items() if who[0] in alerts}
+    expected = {who: spans for who, spans in FIRES.items() if who[0] in alerts}
     case = {
         "interval": f"{STEP_SECONDS}s",
         "input_series": input_series(recorded, used()),
@@ -237,64 +225,11 @@ def test_the_story_shows_every_alert_but_a_few():
 def test_a_metric_renamed_in_the_exporter_is_noticed(metric, recorded, tmp_path):
     """The exposition with one name changed: the alerts on it no longer do what they should."""
     alerts = [name for name, rule in all_alerts().items() if metric in asks_for(rule)]
-    changed = renamed(recorded, metric)
-    code, said = tried(tmp_path, changed, alerts)
-    assert code == 1, said
-    assert "FAILED" in said
-
-
-def renamed(recorded: Recorded, metric: str) -> Recorded:
-    """Give what was recorded with one metric under another name."""
     changed = {
         (f"{name}_renamed" if name == metric else name, labels): values
         for (name, labels), values in recorded.items()
     }
     assert changed.keys() != recorded.keys()
-    return changed
-
-
-def polled_slowly(recorded: Recorded, reason: str) -> Recorded:
-    """Have it recorded of sources that are polled each five minutes, and fail by this reason.
-
-    Times are counted from the beginning of the story, where promtool's clock stands at 0.
-    """
-    changed: Recorded = {}
-    for (name, labels), seen in recorded.items():
-        given, values = dict(labels), seen
-        if given.get("reason") == "connect":
-            given["reason"] = reason
-        elif given.get("reason") == reason:
-            continue
-        if name == "opensips_sr_poll_interval_seconds":
-            values = [value and 300.0 for value in seen]
-        if name == "opensips_sr_status_change_timestamp_seconds":
-            values = [value and value - BEGIN for value in seen]
-        changed[name, tuple(given.items())] = values
-    return changed
-
-
-DOWN = {who: spans for who, spans in FIRES.items() if who[0] == "OpenSIPSSRSourceDown"}
-#: sip-2 is back before it would be asked again; reg-1 is not.
-DOWN_LATE = {("OpenSIPSSRSourceDown", "reg-1"): [(114.0, 115.0)]}
-
-
-@pytest.mark.real
-@pytest.mark.parametrize(("reason", "fires"), [("connect", DOWN_LATE), ("timeout", DOWN)])
-def test_a_source_that_is_polled_slowly_is_down_at_its_second_failure(
-    reason, fires, recorded, tmp_path
-):
-    """A poll that timed out has asked twice; one that was refused has not."""
-    slow = polled_slowly(recorded, reason)
-    code, said = tried(tmp_path, slow, ["OpenSIPSSRSourceDown"], fires)
-    assert code == 0, said
-
-
-@pytest.mark.real
-@pytest.mark.parametrize("metric", sorted(OF_SLOW))
-def test_a_metric_of_slow_polls_renamed_in_the_exporter_is_noticed(metric, recorded, tmp_path):
-    """Without it the alert comes too soon, or too late."""
-    reason, fires = ("timeout", DOWN) if "failures" in metric else ("connect", DOWN_LATE)
-    slow = renamed(polled_slowly(recorded, reason), metric)
-    code, said = tried(tmp_path, slow, ["OpenSIPSSRSourceDown"], fires)
+    code, said = tried(tmp_path, changed, alerts)
     assert code == 1, said
     assert "FAILED" in said
