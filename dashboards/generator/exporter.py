@@ -55,7 +55,7 @@ def _standing() -> list[Json]:
             "Sources down",
             "Polled sources whose last poll failed, by what any exporter says.",
             (4, 0, 4, 4),
-            f"sum(opensips_sr_source_up{{{OURS}}} == bool 0)",
+            f"sum(min by (job, source) (opensips_sr_source_up{{{OURS}}}) == bool 0)",
             ANY_IS_BAD,
         ),
         stat(

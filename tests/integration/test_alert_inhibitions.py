@@ -26,6 +26,8 @@ CORE = {"group": "core", "identifier": "main"}
 LINE = {"group": "uac_registrant", "identifier": "line"}
 ONCALL = {"source": "sr_exporter", "group": "notifier", "identifier": "oncall"}
 SITE = {"cluster": "site-b"}
+#: Another exporter of the same job, and another job, both with a source of the same name.
+BESIDE, ELSEWHERE = EXPORTER | {"instance": "mon-2:9797"}, EXPORTER | {"job": "sr-far"}
 CRITICAL, WARNING = {"severity": "critical"}, {"severity": "warning"}
 
 
@@ -56,6 +58,9 @@ TOGETHER = {
         [
             of("down-not", "OpenSIPSSRCoreNotReady", CORE, CRITICAL),
             of("down-neither", "OpenSIPSNotReady", EU, WARNING, rule=False),
+            # Who still reaches it knows better, and a server elsewhere is another one.
+            of("down", "OpenSIPSSRNoData", US, CRITICAL, BESIDE, rule=False),
+            of("down", "OpenSIPSSRRestarting", WARNING, ELSEWHERE, rule=False),
         ],
     ),
     "a source that is down, by the exporter's own word": (
@@ -80,6 +85,14 @@ TOGETHER = {
             of("core", "OpenSIPSSRRestarting", WARNING),
             of("core", "OpenSIPSNotReady", CORE, WARNING, rule=False),
             of("core-not", "OpenSIPSSRIdentifierNotReady", US, WARNING),
+        ],
+    ),
+    "a core that is not ready, of one of two servers of that name": (
+        [of("core-two", "OpenSIPSSRCoreNotReady", CORE, CRITICAL)],
+        [of("core-two", "OpenSIPSSRStuckLoading", US, WARNING)],
+        [
+            of("core-two", "OpenSIPSSRNoData", EU, CRITICAL, BESIDE, rule=False),
+            of("core-two", "OpenSIPSSRNoData", EU, CRITICAL, ELSEWHERE, rule=False),
         ],
     ),
     "a core that is not ready, by the exporter's own word": (
@@ -132,11 +145,13 @@ TOGETHER = {
         [
             of("data", "OpenSIPSSRIdentifierNotReady", US, WARNING),
             of("data", "OpenSIPSSRStuckLoading", US, WARNING),
+            of("data", "OpenSIPSSRStuckLoading", US, WARNING, BESIDE, rule=False),
             of("data", "OpenSIPSNotReady", US, WARNING, rule=False),
         ],
         [
             of("data", "OpenSIPSSRIdentifierNotReady", EU, WARNING),
             of("data-not", "OpenSIPSSRIdentifierNotReady", US, WARNING),
+            of("data", "OpenSIPSSRStuckLoading", US, WARNING, ELSEWHERE, rule=False),
             of("data", "OpenSIPSSRLoadFailed", US, WARNING),
         ],
     ),

@@ -157,6 +157,30 @@ def test_the_fleet_is_drawn_as_it_is(tmp_path):
     assert set(found) == set(DRAWN)
 
 
+def test_a_second_exporter_of_the_same_fleet_draws_the_same(tmp_path):
+    """Nothing is counted twice because two say it."""
+    beside = [
+        line.replace("mon-1:9797", "mon-2:9797") for line in FLEET if not line.startswith("ALERTS")
+    ]
+    with Past(tmp_path, [*FLEET, *beside]) as prometheus:
+        found = _drawn(prometheus)
+    assert found == DRAWN
+
+
+def test_a_source_that_two_exporters_poll_is_down_once(tmp_path):
+    """The exporter's own board counts sources there, not who says so."""
+    series = [
+        line
+        for instance, up in (("mon-1:9797", 1), ("mon-2:9797", 0), ("mon-3:9797", 0))
+        for line in _series("opensips_sr_source_up", up, source="sip-1", instance=instance)
+    ]
+    board = generate.exporter()
+    panel = next(one for one in panels(board) if one["title"] == "Sources down")
+    with Past(tmp_path, series) as prometheus:
+        found = prometheus.now(asked(panel["targets"][0]["expr"], board), END)
+    assert list(found.values()) == [1]
+
+
 def test_nothing_is_drawn_where_nothing_is_known(tmp_path):
     """Without any exporter every panel is empty: no green 0 that nobody has measured."""
     others = _series("up", 1, job="node", instance="x")
