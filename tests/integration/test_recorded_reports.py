@@ -70,8 +70,11 @@ class World:
                     identifier.reports.append(Report(at + seconds, log))
 
     def act(self, act: str, *arguments: object) -> None:
-        """Have something happen on the server, in another second than what was before."""
-        self.clock.ahead += 2.0
+        """Have something happen on the server, in another second than what was before.
+
+        A few of these within one poll must stay below what tells of a restart (5 s).
+        """
+        self.clock.ahead += 1.0
         self.mi.call(lambda: getattr(self.node, act)(*arguments, self.clock()))
 
     def restart(self) -> None:
