@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fnmatch import translate
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import re2
 
+from sr_exporter.globs import compiled, fits
 from sr_exporter.model import fold
 from sr_exporter.signals import Meaning, Signal
 
@@ -141,17 +141,17 @@ class _Line:
 
     def __init__(self, rule: ReportRule) -> None:
         self.rule = rule
-        self._source = _glob(rule.source)
-        self._group = _glob(fold(rule.group))
-        self._identifier = _glob(fold(rule.identifier))
+        self._source = compiled(rule.source)
+        self._group = compiled(fold(rule.group))
+        self._identifier = compiled(fold(rule.identifier))
         self._matches = _compiled(rule.match)
         self._names = _named(self._matches)
 
     def fits_group(self, source: str, group: str) -> bool:
-        return _fits(self._source, source) and _fits(self._group, group)
+        return fits(self._source, source) and fits(self._group, group)
 
     def fits_identifier(self, identifier: str) -> bool:
-        return _fits(self._identifier, identifier)
+        return fits(self._identifier, identifier)
 
     def read(self, text: bytes) -> Signal | None:
         found = self._matches.search(text)
@@ -231,15 +231,6 @@ def _compiled(pattern: str) -> re2._Regexp:
 def _named(expression: re2._Regexp) -> dict[str, int]:
     """Give the numbers of an expression's named groups."""
     return {_text(name): number for name, number in expression.groupindex.items()}
-
-
-def _glob(pattern: str) -> re.Pattern[str] | None:
-    """Compile a pattern; None fits everything, and is not matched at all."""
-    return None if pattern == "*" else re.compile(translate(pattern))
-
-
-def _fits(pattern: re.Pattern[str] | None, name: str) -> bool:
-    return pattern is None or pattern.match(name) is not None
 
 
 def _text(found: bytes | None) -> str:

@@ -119,7 +119,7 @@ class AlertBook:
     def _note_beginnings(self, outcome: Outcome, now: float) -> None:
         """Have what is told to begin in the future begin now, whenever the next look is."""
         for entry in outcome.entries.values():
-            if not entry.ready:
+            if not entry.ready and entry.ready_changed_at > now:
                 self._began(_who(entry.key), entry.ready_changed_at, now)
 
     def refresh(self, now: float) -> dict[str, AlertRecord | None]:

@@ -84,12 +84,13 @@ class Outbox:
         for entry in outcome.not_starting:
             self._hurry(writes, entry, now)
         for source in outcome.asked_again:
+            found = unwell_of(source, self._rules, self._links)
             for notifier in self._notifiers:
-                found = unwell_of(source, self._rules, self._links)
                 self._turn(writes, notifier, None, found, now)
         for turn in outcome.subjects:
+            edge = of_turn(turn, self._rules, self._links)
             for notifier in self._notifiers:
-                self._owe(writes, notifier, of_turn(turn, self._rules, self._links), now)
+                self._owe(writes, notifier, edge, now)
         self._give_up_surplus(writes)
         return writes
 
@@ -180,14 +181,11 @@ class Outbox:
         gone = [name for name in self.queues if name not in names]
         return [owed for name in gone for owed in self.queues.pop(name).rows()]
 
-    def _believed(
-        self, notifier: EdgeNotifier, subject: str, who: Who, now: float
-    ) -> dict[str, str] | None:
+    def _believed(self, row: Owed | None, who: Who) -> dict[str, str] | None:
         """Give the labels of the alert that a receiver believes to fire, or will by then.
 
         Told by the last row it is owed; where there is none it has heard what the book has.
         """
-        row = self.queues[notifier.name].last(subject, now)
         if row is not None:
             return payload.believed(row)
         told = self._book.told(who)
@@ -213,9 +211,9 @@ class Outbox:
         if (held := queue.held(subject, now)) is not None:
             queue.withdraw(held)
             writes[held.id] = None
-        believed = self._believed(notifier, subject, found.who, now)
+        row = queue.last(subject, now)
+        believed = self._believed(row, found.who)
         if believed is not None:
-            row = queue.last(subject, now)
             alert = replace(
                 alerts.without_recovery(found.alert),
                 labels=believed,
@@ -238,8 +236,9 @@ class Outbox:
             self._end(writes, notifier, found, now)
             return
         subject = subject_of(*found.who)
-        held = self.queues[notifier.name].held(subject, now)
-        believed = self._believed(notifier, subject, found.who, now)
+        queue = self.queues[notifier.name]
+        held = queue.held(subject, now)
+        believed = self._believed(queue.last(subject, now), found.who)
         edge = Edge(found.who, found.alert, None, rule.for_seconds, True, FIRST)
         if believed is not None and believed != found.alert.labels:
             self._end(writes, notifier, found, now)
@@ -275,9 +274,9 @@ class Outbox:
         if held is not None and edge.resolved_at is None:
             self._hold(writes, notifier, held, edge, now, due_at=held.due_at)
             return
-        believed = self._believed(notifier, edge.subject, edge.who, now)
+        row = queue.last(edge.subject, now)
+        believed = self._believed(row, edge.who)
         if believed is not None:
-            row = queue.last(edge.subject, now)
             began = self._began(row, edge.who, edge.alert.starts_at)
             edge = replace(edge, alert=replace(edge.alert, starts_at=began))
         if edge.resolved_at is None:

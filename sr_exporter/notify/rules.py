@@ -11,13 +11,11 @@ has an alert of its own.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from fnmatch import translate
 from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from sr_exporter.globs import compiled, fits
 from sr_exporter.model import OWN_SOURCE, fold
 
 if TYPE_CHECKING:
@@ -25,10 +23,10 @@ if TYPE_CHECKING:
 
     from sr_exporter.config import AlertRule
     from sr_exporter.config.templates import Template
+    from sr_exporter.globs import Match
     from sr_exporter.model import Key
 
 Said = TypeVar("Said")
-Match = Callable[[str], re.Match[str] | None]
 
 #: What a key of a source that has just started is given.
 STARTING_SECONDS = 120.0
@@ -50,20 +48,15 @@ class Rule:
     annotations: tuple[tuple[str, Template], ...] = ()
 
 
-def _glob(pattern: str | None) -> Match | None:
-    """Compile a pattern; None fits everything, and is not matched at all."""
-    return None if pattern in {None, "*"} else re.compile(translate(str(pattern))).match
-
-
 class _Line(Generic[Said]):
     """One rule, ready to be asked; group and identifier are asked folded."""
 
     __slots__ = ("group", "identifier", "said", "source")
 
     def __init__(self, source: str, group: str | None, identifier: str | None, said: Said) -> None:
-        self.source = _glob(source)
-        self.group = _glob(group and fold(group))
-        self.identifier = _glob(identifier and fold(identifier))
+        self.source = compiled(source)
+        self.group = compiled(group and fold(group))
+        self.identifier = compiled(identifier and fold(identifier))
         self.said = said
 
 
@@ -130,7 +123,7 @@ class Rules:
         base = replace(_SOURCE_DOWN, for_seconds=max(_SOURCE_DOWN.for_seconds, asked_twice_after))
         for line in self._configured:
             rule = line.said
-            if rule.group is None and rule.identifier is None and _fits(line.source, source):
+            if rule.group is None and rule.identifier is None and fits(line.source, source):
                 return _decided(rule, base)
         return base
 
@@ -165,15 +158,11 @@ class Rules:
         return _fitting(self._configured, source, group), _fitting(_BUILT_IN, source, group)
 
 
-def _fits(match: Match | None, name: str) -> bool:
-    return match is None or match(name) is not None
-
-
 def _misfit(line: _Line[Said], names: tuple[str, str, str]) -> str:
     """Say what of a rule does not fit these names, folded; "" if all does."""
     matches = (line.source, line.group, line.identifier)
     for part, match, name in zip(("source", "group", "identifier"), matches, names, strict=True):
-        if not _fits(match, name):
+        if not fits(match, name):
             return part
     return ""
 
@@ -190,7 +179,7 @@ def _fitting(
     """Give what decides keys of a group, by identifier, up to what fits them all."""
     found = []
     for line in lines:
-        if _fits(line.source, source) and _fits(line.group, group):
+        if fits(line.source, source) and fits(line.group, group):
             found.append((line.identifier, line.said))
             if line.identifier is None:
                 break

@@ -5,23 +5,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
-import threading
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fast_receiver import FastReceiver
 from tests.harness import Command, eventually, series
-from tests.ports import reserve_port
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 CHANGES = int(os.environ.get("SR_FLOOD_CHANGES", "10000"))
 KEYS = 500
@@ -31,61 +28,28 @@ WORDS = " and so on" * 60
 #: the bodies that are held, SQLite's cache, requests. Its text is not in there.
 ROW_BYTES = 640
 BASE_BYTES = 24 * 2**20
-_HEAD_END = b"\r\n\r\n"
-_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-class FastReceiver:
-    """Takes notifications on a loop of its own, and notes of each key what it was told."""
+class FloodReceiver(FastReceiver):
+    """Notes of each key what it was told."""
+
+    keeps_alive = False
 
     def __init__(self) -> None:
-        self._reserved = reserve_port()
-        self.port: int = self._reserved.getsockname()[1]
+        super().__init__()
         #: The numbers that each key's changes bear, as they came.
         self.told: dict[str, list[int]] = defaultdict(list)
         self.deliveries: set[str] = set()
         self.count = 0
-        self._listening = threading.Event()
 
-    def __enter__(self) -> Self:
-        """Begin to listen; until now connections were refused."""
-        self._thread = threading.Thread(target=asyncio.run, args=[self._serve()])
-        self._thread.start()
-        assert self._listening.wait(10)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-        self._reserved.close()
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        async with await asyncio.start_server(self._talk, "127.0.0.1", self.port):
-            self._listening.set()
-            await self._stop.wait()
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(_HEAD_END)
-            (size,) = re.findall(rb"Content-Length: (\d+)", head)
-            body = json.loads(await reader.readexactly(int(size)))
-            (delivery,) = re.findall(r"X-SR-Delivery: (\S+)", head.decode())
-            alert = body["alerts"][0]
-            self.told[alert["labels"]["identifier"]].append(
-                int(alert["annotations"]["details"].partition(" ")[0])
-            )
-            self.deliveries.add(delivery)
-            self.count += 1
-            writer.write(_OK)
-            await writer.drain()
-        finally:
-            writer.close()
+    def take(self, head: bytes, body: bytes) -> None:
+        alert = json.loads(body)["alerts"][0]
+        (delivery,) = re.findall(r"X-SR-Delivery: (\S+)", head.decode())
+        self.told[alert["labels"]["identifier"]].append(
+            int(alert["annotations"]["details"].partition(" ")[0])
+        )
+        self.deliveries.add(delivery)
+        self.count += 1
 
 
 def resident(pid: int, what: str = "VmRSS") -> int:
@@ -98,7 +62,7 @@ def resident(pid: int, what: str = "VmRSS") -> int:
 @pytest.mark.timeout(120 + CHANGES // 50)
 def test_a_flood_is_kept_and_delivered_in_order(tmp_path: Path, figure) -> None:
     """Every change is told once, each key's in their order; what it says is not in memory."""
-    receiver = FastReceiver()
+    receiver = FloodReceiver()
     file = tmp_path / "sr.yml"
     hook = {"name": "hook", "webhook": {"url": f"http://127.0.0.1:{receiver.port}/"}}
     file.write_text(json.dumps({"notifiers": [hook]}))

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import http.client
@@ -14,23 +13,22 @@ import json
 import math
 import os
 import queue
-import re
 import socket
 import sqlite3
 import statistics
 import threading
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fast_receiver import FastReceiver
 from tests.harness import Command, free_port
 from tests.recorded_events import logs, reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import TracebackType
 
 SAMPLES = int(os.environ.get("SR_LATENCY_SAMPLES", "200"))
 SCRAPED = int(os.environ.get("SR_LATENCY_SCRAPED", "0"))
@@ -43,28 +41,20 @@ QUIET_SECONDS = 0.005
 PATHS = {"/hook": "webhook", "/api/v2/alerts": "Alertmanager"}
 
 
-class Receiver:
-    """Both kinds of receiver: notes when the whole of a notification was there, and answers."""
+class Receiver(FastReceiver):
+    """Both kinds of receiver: notes when the whole of a notification was there."""
 
     def __init__(self) -> None:
+        super().__init__()
         #: When, where (one of `PATHS`), and the identifiers that it is about.
         self.arrivals: queue.SimpleQueue[tuple[float, str, set[str]]] = queue.SimpleQueue()
-        self._listening = threading.Event()
 
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=asyncio.run, args=[self._serve()])
-        self._thread.start()
-        assert self._listening.wait(10)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+    def take(self, head: bytes, body: bytes) -> None:
+        at = time.perf_counter()
+        said = json.loads(body)
+        alerts = said["alerts"] if isinstance(said, dict) else said
+        about = {alert["labels"].get("identifier", "") for alert in alerts}
+        self.arrivals.put((at, head.split()[1].decode(), about))
 
     def heard_of(self, identifier: str, paths: set[str]) -> dict[str, float]:
         """Wait until all these were told of an identifier; give when each was first."""
@@ -74,28 +64,6 @@ class Receiver:
             if identifier in identifiers:
                 found.setdefault(path, at)
         return found
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        async with await asyncio.start_server(self._talk, "127.0.0.1", 0) as server:
-            self.port = server.sockets[0].getsockname()[1]
-            self._listening.set()
-            await self._stop.wait()
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                (size,) = re.findall(rb"Content-Length: (\d+)", head)
-                body = await reader.readexactly(int(size))
-                at = time.perf_counter()
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                said = json.loads(body)
-                alerts = said["alerts"] if isinstance(said, dict) else said
-                path = head.split()[1].decode()
-                about = {alert["labels"].get("identifier", "") for alert in alerts}
-                self.arrivals.put((at, path, about))
-        writer.close()
 
 
 class Posts:
