@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import os
 import re
 import resource
@@ -18,14 +19,17 @@ from typing import TYPE_CHECKING, NoReturn
 import structlog
 import uvloop
 
-from sr_exporter import __version__, config, demo, mi_command, notifications_command, rules_command
-from sr_exporter.app import App, Options
+from sr_exporter import __version__, config
+from sr_exporter.arguments import argument
 from sr_exporter.errors import ConfigError, ListenError, StoreFault, StoreUnusable
 from sr_exporter.logs import LEVELS, LogFormat, set_up
+from sr_exporter.web.config_file import WebConfigFile
 from sr_exporter.web.server import Address, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from sr_exporter.config import Config
 
 log = structlog.get_logger(__name__)
 
@@ -38,10 +42,17 @@ EXIT_STORE = {
     StoreFault.NEWER: 6,
 }
 DEFAULT_ADDRESS = Address("", 9797)
+#: By the names of their modules, whose `run` takes the arguments and gives the exit status. Each is
+#: imported when it is asked for, and so is the server: nobody waits for what another one needs.
+COMMANDS = {
+    "check": "sr_exporter.check_command",
+    "push": "sr_exporter.push_command",
+    "mi": "sr_exporter.mi_command",
+    "rules": "sr_exporter.rules_command",
+    "notifications": "sr_exporter.notifications_command",
+}
 #: What systems allow without being asked for more.
 FEW_OPEN_FILES = 1024
-#: What the design names and this version does not have yet.
-_NOT_BUILT = ("check", "push")
 #: Go must be able to read it, or an Alertmanager refuses every alert whose link begins with it.
 _EXTERNAL_URL = re.compile(
     r"https?://([\w.-]+|\[[0-9a-f:.]+(%25\w+)?\])(:\d*)?(/([!$&-;=@-Z_a-z~]|%[0-9a-f]{2})*)?",
@@ -52,6 +63,8 @@ _EPILOG = """\
 commands:
   sr-exporter [serve]   run the exporter (see the options above)
   sr-exporter demo      run it with simulated OpenSIPS servers, no set-up
+  sr-exporter check     say whether something is ready: Nagios, Kubernetes
+  sr-exporter push      tell a running exporter how something stands
   sr-exporter mi        ask an OpenSIPS' Management Interface one thing
   sr-exporter rules     show which alert rule decides for a key, and why
   sr-exporter notifications
@@ -60,6 +73,10 @@ commands:
 exit status: 0 stopped as asked, 1 cannot listen, 2 wrong command line or
 configuration, 3 the store cannot be used, 4 it is truncated, 5 it is damaged
 or no store of sr-exporter, 6 a newer sr-exporter wrote it
+"""
+
+_EPILOG_DEMO = """\
+exit status: 0 stopped as asked, 1 cannot listen, 2 wrong command line
 """
 
 
@@ -71,13 +88,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands: dict[str, Callable[[list[str]], int]] = {
         "serve": _serve,
         "demo": _demo,
-        "mi": mi_command.run,
-        "rules": rules_command.run,
-        "notifications": notifications_command.run,
-    }
+    } | {name: _imported(module) for name, module in COMMANDS.items()}
     command = arguments[0] if arguments else ""
-    if command in _NOT_BUILT:
-        _fail(EXIT_CONFIG, f"the command {command!r} is not built yet")
     if command and not command.startswith("-") and command not in commands:
         _fail(EXIT_CONFIG, f"no command {command} ({', '.join(commands)})")
     try:
@@ -94,9 +106,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     os._exit(status)
 
 
+def _imported(module: str) -> Callable[[list[str]], int]:
+    """Give what imports that module and runs it."""
+
+    def run(arguments: list[str]) -> int:
+        status: int = importlib.import_module(module).run(arguments)
+        return status
+
+    return run
+
+
 def _serve(arguments: list[str]) -> int:
     parser = _parser("sr-exporter", "OpenSIPS Status/Report for Prometheus and Alertmanager.")
-    parser.add_argument("--config.file", dest="config_file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--config.file",
+        dest="config_file",
+        type=Path,
+        metavar="FILE",
+        help="the configuration (default: none: pushes are taken, nobody is polled or told)",
+    )
     parser.add_argument(
         "--config.check",
         dest="config_check",
@@ -112,22 +140,23 @@ def _serve(arguments: list[str]) -> int:
         help="where state, journal and owed webhooks are kept (default: ./data)",
     )
     given = parser.parse_args(arguments)
-    try:
-        read = config.load(given.config_file)
-    except ConfigError as error:
-        faults = "\n".join(f"  {fault}" for fault in error.faults)
-        _fail(EXIT_CONFIG, f"{given.config_file} cannot be used:\n{faults}")
+    read, web = _configured(given.config_file, given.web_config)
     if given.config_check:
         print(f"{given.config_file or 'the default configuration'} is good")  # noqa: T201
+        if web is not None:
+            print(f"{web.path} is good")  # noqa: T201
         return 0
+    from sr_exporter.app import App, Options  # noqa: PLC0415 - a check needs no server
+
     set_up(given.log_level, LogFormat(given.log_format))
     addresses = given.listen or [DEFAULT_ADDRESS]
     options = Options(
         listen=addresses,
         storage_path=given.storage_path,
-        external_url=given.external_url or _own_url(addresses[0]),
+        external_url=given.external_url or _own_url(addresses[0], web),
         config=read,
         read_config=lambda: config.load(given.config_file),
+        web=web,
     )
     app = App(options)
     return _loop(app.run, on_hangup=app.reload)
@@ -141,6 +170,9 @@ def _demo(arguments: list[str]) -> int:
         log_level="warn",
     )
     given = parser.parse_args(arguments)
+    from sr_exporter import demo  # noqa: PLC0415 - the exporter needs no simulated servers
+
+    _, web = _configured(None, given.web_config)
     set_up(given.log_level, LogFormat(given.log_format))
     addresses = given.listen or [Address("127.0.0.1", DEFAULT_ADDRESS.port)]
     with tempfile.TemporaryDirectory(prefix="sr-exporter-demo-") as folder:
@@ -148,12 +180,33 @@ def _demo(arguments: list[str]) -> int:
             lambda stop: demo.run(
                 listen=addresses,
                 storage_path=Path(folder),
-                external_url=given.external_url or _own_url(addresses[0]),
+                external_url=given.external_url or _own_url(addresses[0], web),
                 stop=stop,
+                web=web,
             ),
             # The terminal is gone, or somebody takes this for the exporter: it goes on.
             on_hangup=lambda: log.warning("the demo has no configuration to reload"),
         )
+
+
+def _configured(path: Path | None, web_path: Path | None) -> tuple[Config, WebConfigFile | None]:
+    """Read the configuration files; what is wrong with either ends this."""
+    read, web, faults = config.Config(), None, []
+    try:
+        read = config.load(path)
+    except ConfigError as error:
+        faults.append(f"{path} cannot be used:\n{_listed(error)}")
+    try:
+        web = WebConfigFile(web_path) if web_path is not None else None
+    except ConfigError as error:
+        faults.append(f"{web_path} cannot be used:\n{_listed(error)}")
+    if faults:
+        _fail(EXIT_CONFIG, "\n".join(faults))
+    return read, web
+
+
+def _listed(error: ConfigError) -> str:
+    return "\n".join(f"  {fault}" for fault in error.faults)
 
 
 def _loop(what: Callable[[asyncio.Event], object], *, on_hangup: Callable[[], None]) -> int:
@@ -192,7 +245,7 @@ def _parser(program: str, description: str, *, log_level: str = "info") -> argpa
     parser = argparse.ArgumentParser(
         prog=program,
         description=description,
-        epilog=_EPILOG if program == "sr-exporter" else None,
+        epilog=_EPILOG if program == "sr-exporter" else _EPILOG_DEMO,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -200,7 +253,7 @@ def _parser(program: str, description: str, *, log_level: str = "info") -> argpa
     parser.add_argument(
         "--web.listen-address",
         dest="listen",
-        type=_address,
+        type=argument(parse_address),
         action="append",
         metavar="HOST:PORT",
         help="where to listen; may be given several times (default: port 9797"
@@ -216,9 +269,10 @@ def _parser(program: str, description: str, *, log_level: str = "info") -> argpa
     parser.add_argument(
         "--web.config.file",
         dest="web_config",
-        type=_not_built_yet,
+        type=Path,
         metavar="FILE",
-        help="not built yet: TLS and users",
+        help="TLS, users, headers and a rate limit, in the format of Prometheus'"
+        " exporters (default: none)",
     )
     parser.add_argument(
         "--log.level",
@@ -239,30 +293,20 @@ def _parser(program: str, description: str, *, log_level: str = "info") -> argpa
     return parser
 
 
-def _address(text: str) -> Address:
-    try:
-        return parse_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _external_url(text: str) -> str:
     if not _EXTERNAL_URL.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not http(s)://host[:port][/path]")
     return text.rstrip("/")
 
 
-def _not_built_yet(_: str) -> NoReturn:
-    raise argparse.ArgumentTypeError("is not built yet")
-
-
-def _own_url(address: Address) -> str:
+def _own_url(address: Address, web: WebConfigFile | None) -> str:
     """Guess where people reach this exporter, as Prometheus does: by the host's name."""
     host = address.host
     if host in ("", "0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         host = socket.gethostname()
     # The zone of a link-local address, as RFC 6874 writes it.
-    return f"http://{Address(host.replace('%', '%25'), address.port)}"
+    scheme = "https" if web is not None and web.has_tls else "http"
+    return f"{scheme}://{Address(host.replace('%', '%25'), address.port)}"
 
 
 def _fail(status: int, message: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Connections of `requests`, in view of whoever has to end them.
+"""Connections of `requests`, for programs without a loop, in view of whoever has to end them.
 
 Nothing is taken from the environment, kept of a peer, or done without being asked for: no
 proxies, .netrc, cookies or redirects. Over TLS the peer's certificate is always verified.
@@ -7,9 +7,12 @@ proxies, .netrc, cookies or redirects. Over TLS the peer's certificate is always
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import io
+import os
 import socket
+import ssl
 import threading
 import time
 from http.cookiejar import DefaultCookiePolicy
@@ -18,8 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import requests
 import urllib3.connection
 import urllib3.connectionpool
+import urllib3.exceptions
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError
 
 from sr_exporter import __version__, tls
 
@@ -39,7 +42,7 @@ class TooLongError(Exception):
 
 
 class Sockets:
-    """The open connections of one `Outbound`, so that another thread can end them."""
+    """The open connections of one session, so that another thread can end them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -119,7 +122,7 @@ def _connect(connection: urllib3.connection.HTTPConnection, sockets: Sockets) ->
         return sockets.connect(host, connection.port, connection.timeout or 0.0)
     except OSError as error:
         # A reset, as it is, would be taken for one of a request that was sent.
-        raise NewConnectionError(connection, "not connected") from error
+        raise urllib3.exceptions.NewConnectionError(connection, "not connected") from error
 
 
 def _connected(new: socket.socket, place: Any, seconds: float) -> socket.socket:
@@ -133,10 +136,13 @@ def _connected(new: socket.socket, place: Any, seconds: float) -> socket.socket:
     return new
 
 
-def new_session(sockets: Sockets, ca: str | None) -> requests.Session:
+def new_session(
+    sockets: Sockets, ca: str | None, certificate: tls.Certificate | None = None
+) -> requests.Session:
     """Make a session whose every connection is known to `sockets`.
 
     `ca` holds the certificates that peers are trusted by, in PEM; None: the system's.
+    `certificate` is ours, for peers that ask for one.
     """
     session = _Session()
     session.trust_env = False
@@ -144,7 +150,7 @@ def new_session(sockets: Sockets, ca: str | None) -> requests.Session:
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.headers.clear()
     session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
-    adapter = _Adapter(sockets, ca)
+    adapter = _Adapter(sockets, ca, certificate)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
@@ -204,17 +210,24 @@ class _Session(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, sockets: Sockets, ca: str | None) -> None:
+    def __init__(
+        self, sockets: Sockets, ca: str | None, certificate: tls.Certificate | None
+    ) -> None:
         self._sockets = sockets
         self._ca = ca
+        self._certificate = certificate
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _watched_pools(self._sockets, self._ca)
+        self.poolmanager.pool_classes_by_scheme = _watched_pools(
+            self._sockets, self._ca, self._certificate
+        )
 
 
-def _watched_pools(sockets: Sockets, ca: str | None) -> dict[str, Any]:
+def _watched_pools(
+    sockets: Sockets, ca: str | None, certificate: tls.Certificate | None
+) -> dict[str, Any]:
     """Make connection pools whose every new socket is also known to `sockets`."""
 
     class Response(_Response):
@@ -232,7 +245,8 @@ def _watched_pools(sockets: Sockets, ca: str | None) -> dict[str, Any]:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             # The bundle that requests names would be trusted besides.
             kwargs |= {"ca_certs": None, "ca_cert_dir": None, "cert_reqs": "CERT_REQUIRED"}
-            super().__init__(*args, **kwargs, ssl_context=tls.context(ca))
+            context = tls.certified(ca, certificate) if certificate else tls.context(ca)
+            super().__init__(*args, **kwargs, ssl_context=context)
 
         def _new_conn(self) -> socket.socket:
             return _connect(self, sockets)
@@ -244,3 +258,53 @@ def _watched_pools(sockets: Sockets, ca: str | None) -> dict[str, Any]:
         ConnectionCls = HttpsConnection
 
     return {"http": HttpPool, "https": HttpsPool}
+
+
+# --- what went wrong -------------------------------------------------------------------------
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Give the errors an error of requests wraps, outermost first."""
+    found: list[BaseException] = []
+    queue: list[Any] = [error]
+    while queue and len(found) < 20:
+        one = queue.pop(0)
+        if isinstance(one, BaseException) and one not in found:
+            found.append(one)
+            queue += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+    return found
+
+
+def is_timeout(error: BaseException) -> bool:
+    kinds = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
+    return any(
+        isinstance(cause, kinds)
+        # Of urllib3's kinds of time-out this one is none: a refused connection, say.
+        and not isinstance(cause, urllib3.exceptions.NewConnectionError)
+        for cause in _causes(error)
+    )
+
+
+def reason(error: BaseException) -> str:
+    """Say why a request of requests failed, in the words of its innermost cause, without a URL."""
+    for cause in reversed(_causes(error)):
+        if isinstance(cause, OSError) and cause.strerror:
+            return _said_by_the_system(cause)
+        if isinstance(cause, ConnectionError):
+            return str(cause)[:200] or type(cause).__name__
+        if type(cause).__module__ == "http.client":
+            return f"not HTTP: {type(cause).__name__}"
+        if type(cause) in (urllib3.exceptions.IncompleteRead, urllib3.exceptions.ProtocolError):
+            return "the answer ends before its end"
+    return type(error).__name__
+
+
+def _said_by_the_system(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return tls.why(error)
+    if isinstance(error, socket.gaierror):
+        return f"name not resolved: {error.strerror}"
+    if error.errno == errno.ENOTCONN:
+        # What is left to find of a connection that was reset while TLS was being agreed on.
+        return os.strerror(errno.ECONNRESET).lower()
+    return str(error.strerror).lower()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sr_exporter.simulator.scenario import Told
+    from sr_exporter.web.config_file import WebConfigFile
     from sr_exporter.web.server import Address
 
 #: Often enough that every turn of the story is seen.
@@ -42,6 +43,7 @@ async def run(
     stop: asyncio.Event,
     say: Callable[[str], None] = _print,
     clock: Callable[[], float] = time.time,
+    web: WebConfigFile | None = None,
 ) -> None:
     """Run the demo until `stop` is set. `say` is told what a person is to read.
 
@@ -58,7 +60,8 @@ async def run(
     def introduce(_: Sequence[socket.socket]) -> None:
         nonlocal ready
         ready = True
-        base = f"http://{listen[0] if listen[0].host else f'localhost:{listen[0].port}'}"
+        scheme = "https" if web is not None and web.has_tls else "http"
+        base = f"{scheme}://{listen[0] if listen[0].host else f'localhost:{listen[0].port}'}"
         say(f"sr-exporter demo: {len(nodes.sources)} simulated OpenSIPS servers.")
         say(f"  page      {base}/")
         say(f"  metrics   {base}/metrics        curl -s {base}/metrics | grep opensips_sr_")
@@ -86,7 +89,7 @@ async def run(
             ),
             events=Events(stream=events, advertise=events),
         )
-        options = Options(listen, storage_path, external_url, config)
+        options = Options(listen, storage_path, external_url, config, web=web)
         await App(options, clock, introduce).run(stop)
     for violation in nodes.violations:
         say(f"HARM: {violation}")

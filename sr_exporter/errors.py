@@ -7,7 +7,10 @@ SrExporterError
 │   ├── StoreUnusable  the store cannot be used; nothing is touched; exit 3 to 6, by its fault
 │   └── NotKept        a commit failed; the store goes on trying
 ├── PushRefused      the pusher mends the body; 400
+├── NoVerdict        a check cannot tell whether something is ready; exit 3
 ├── NotReloaded      a reload did not happen, through no fault of the file
+├── Interrupted      a start is not wanted any more: it stops
+├── OutboundError    a notifier could not be told; tried again, or given up (outbound.py)
 └── MiError          a source could not be asked; counted by its reason, asked again later
     └── NotFound       it has no group, or no identifier, of that name
 """
@@ -94,8 +97,16 @@ class PushRefused(SrExporterError):  # noqa: N818
         super().__init__(error)
 
 
+class NoVerdict(SrExporterError):  # noqa: N818
+    pass
+
+
 class NotReloaded(SrExporterError):  # noqa: N818
     pass
+
+
+class Interrupted(SrExporterError):  # noqa: N818
+    """Says how far it was."""
 
 
 class MiError(SrExporterError):

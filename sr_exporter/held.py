@@ -6,9 +6,13 @@ owns them, and keeps none of them across an await.
 
 from __future__ import annotations
 
+import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
+from sr_exporter.known import Known
 from sr_exporter.model import (
     Key,
     KeyRecord,
@@ -27,62 +31,45 @@ if TYPE_CHECKING:
 
 #: Shared by all that have none: most keys have none.
 _NONE: Mapping[str, Any] = MappingProxyType({})
+#: How far what is kept of when a source was heard last may be behind.
+SEEN_SECONDS = 1.0
 
 
-class Entry:
-    """What is held of one key. For the fields that are kept see `KeyRecord`."""
+class Entry(msgspec.Struct, eq=False, gc=False):
+    """What is held of one key. For the fields that are kept see `KeyRecord`.
 
-    __slots__ = (
-        "changed_at",
-        "changes_total",
-        "details",
-        "early",
-        "expired",
-        "expires_at",
-        "group",
-        "identifier",
-        "matches",
-        "on_expiry",
-        "ready",
-        "ready_changed_at",
-        "reports",
-        "reports_total",
-        "stated_at",
-        "status",
-        "subjects",
-        "tally",
-        "touched",
-        "ttl_seconds",
-    )
+    A million of them are nothing to the garbage collector: none is ever part of a cycle that is
+    not taken apart when it is removed.
+    """
 
-    def __init__(
-        self, group: Group, identifier: str, status: int, *, ready: bool, details: str | None
-    ) -> None:
-        self.group = group
-        self.identifier = identifier
-        self.status = status
-        self.ready = ready
-        self.details = details
-        self.changed_at = 0.0
-        self.ready_changed_at = 0.0
-        self.stated_at = 0.0
-        self.changes_total = 0
-        self.reports: tuple[Report, ...] = ()
-        self.reports_total = 0
-        self.early = False
-        self.ttl_seconds: float | None = None
-        self.on_expiry = OnExpiry.NOT_READY
-        self.expired = False
-        #: When the time to live runs out; None when nothing is due.
-        self.expires_at: float | None = None
-        #: `State.revision` at which an event or push last spoke of it: later than a poll's
-        #: question, it outranks that poll's answer.
-        self.touched = 0
-        #: How its changes are counted while polls and events may not both have told of them.
-        self.tally: Tally | None = None
-        #: Replaced when they change, never altered: a record of them may be on its way to disk.
-        self.matches: Mapping[str, int] = _NONE
-        self.subjects: Mapping[str, SubjectRecord] = _NONE
+    group: Group
+    identifier: str
+    status: int
+    ready: bool
+    details: str | None = None
+    changed_at: float = 0.0
+    ready_changed_at: float = 0.0
+    stated_at: float = 0.0
+    changes_total: int = 0
+    reports: tuple[Report, ...] = ()
+    reports_total: int = 0
+    early: bool = False
+    ttl_seconds: float | None = None
+    on_expiry: OnExpiry = OnExpiry.NOT_READY
+    expired: bool = False
+    #: When the time to live runs out, by a clock that was never set; None when nothing is due.
+    expires_at: float | None = None
+    #: `State.revision` at which an event or push last spoke of it: later than a poll's
+    #: question, it outranks that poll's answer.
+    touched: int = 0
+    #: How its changes are counted while polls and events may not both have told of them.
+    tally: Tally | None = None
+    #: Replaced when they change, never altered: a record of them may be on its way to disk.
+    matches: Mapping[str, int] = _NONE
+    subjects: Mapping[str, SubjectRecord] = _NONE
+    #: Where the exposition has it: its page, and its place there.
+    page: Any = None
+    place: int = 0
 
     @property
     def key(self) -> Key:
@@ -104,8 +91,8 @@ class Entry:
             ttl_seconds=self.ttl_seconds,
             on_expiry=self.on_expiry,
             expired=self.expired,
-            matches=dict(self.matches),
-            subjects=dict(self.subjects),
+            matches=self.matches,
+            subjects=self.subjects,
         )
 
     @classmethod
@@ -158,12 +145,14 @@ class Reported(NamedTuple):
 class Group:
     """A group of one source, with its entries by folded identifier, as first heard."""
 
-    __slots__ = ("complete", "entries", "name", "source")
+    __slots__ = ("complete", "entries", "name", "not_ready", "source")
 
     def __init__(self, source: Source, name: str) -> None:
         self.source = source
         self.name = name
         self.entries: dict[str, Entry] = {}
+        #: How many of them are not ready.
+        self.not_ready = 0
         #: False while the last poll could not read all of it.
         self.complete = True
 
@@ -176,14 +165,19 @@ class Source:
         "again_by",
         "begun",
         "changes_missed_total",
+        "clock_set_by",
         "down_since",
         "groups",
         "guessed",
         "heard",
+        "identifiers",
         "kind",
+        "known",
         "last_error",
         "last_seen",
+        "last_seen_kept",
         "name",
+        "not_ready",
         "poll_failures_total",
         "polls_since_restart",
         "refused",
@@ -203,6 +197,9 @@ class Source:
         self.name = name
         self.kind = kind
         self.groups: dict[str, Group] = {}
+        #: How many entries its groups have together, and how many of these are not ready.
+        self.identifiers = 0
+        self.not_ready = 0
         self.version = ""
         self.transport = "push"
         #: Where it is asked; not kept, the configuration knows.
@@ -211,6 +208,8 @@ class Source:
         #: before that is of another life.
         self.begun = 0
         self.last_seen: float | None = None
+        #: What of that is kept, or on its way.
+        self.last_seen_kept = -math.inf
         self.start_time: float | None = None
         self.uptime_seconds: float | None = None
         #: How many polls ago a restart was seen; rings were emptied by it.
@@ -219,6 +218,8 @@ class Source:
         #: It answered a poll, or sent an event where it is not polled, since we started.
         self.heard = False
         self.down_since: float | None = None
+        #: By how much our clock had been set by then.
+        self.clock_set_by = 0.0
         #: By when it will have been asked again since that poll failed; None: not known. Not kept.
         self.again_by: float | None = None
         #: Its keys are kept, and not shown.
@@ -237,6 +238,8 @@ class Source:
         self.subjects_refused_total = 0
         #: Its entries that are taken for starting until a poll tells since when it runs; not kept.
         self.guessed: dict[Entry, None] = {}
+        #: What of its last poll still stands; not kept.
+        self.known = Known()
 
     @property
     def polled(self) -> bool:
@@ -249,10 +252,13 @@ class Source:
 
     @property
     def withheld_from(self) -> float | None:
-        """When its keys will be withheld unless it is heard; None when nothing is due."""
+        """When its keys will be withheld unless it is heard, by a clock that was never set.
+
+        None when nothing is due.
+        """
         if self.withheld or self.down_since is None:
             return None
-        return self.down_since + self.stale_after_seconds
+        return self.down_since - self.clock_set_by + self.stale_after_seconds
 
     @property
     def asked_twice_after(self) -> float:
@@ -274,6 +280,14 @@ class Source:
     def entry(self, group: str, identifier: str) -> Entry | None:
         held = self.groups.get(fold(group))
         return held.entries.get(fold(identifier)) if held else None
+
+    def seen(self, now: float) -> bool:
+        """Note that it was heard; say whether that is to be kept: not of each of many pushes."""
+        self.last_seen = now
+        if abs(now - self.last_seen_kept) < SEEN_SECONDS:
+            return False
+        self.last_seen_kept = now
+        return True
 
     def record(self) -> SourceRecord:
         return SourceRecord(

@@ -8,28 +8,40 @@ resolves when that is kept.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import structlog
-
-from sr_exporter.errors import ItemFault, NotKept, PushRefused
-from sr_exporter.model import Statement, Tick
-from sr_exporter.store.contract import Batch
+from sr_exporter.checks import refusal, refusal_in_slices
+from sr_exporter.errors import NotKept
+from sr_exporter.gathering import gather
+from sr_exporter.keeping import all_kept, in_passing
+from sr_exporter.limited import Limited
+from sr_exporter.model import Configured, Forget, Snapshot, Statement, Tick
+from sr_exporter.outcome import Outcome
+from sr_exporter.parts import in_parts
+from sr_exporter.turns import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from sr_exporter.model import Observation
-    from sr_exporter.outcome import Outcome
     from sr_exporter.state import State
-    from sr_exporter.store.contract import Owed, Store
-
-log = structlog.get_logger(__name__)
+    from sr_exporter.store.contract import Batch, Owed, Store
 
 #: The longest time between two looks at what is due: our clock may have jumped.
 LONGEST_WAIT_SECONDS = 10.0
-#: How many refused items of a push are named: the answer must not grow with the body.
-MOST_FAULTS = 100
+#: How many statuses, or rings, of a poll, or items of a long push, are applied at once: all of
+#: them new take some 12 ms.
+PART = 500
+#: So many they are while notifications are owed of them, of which each takes 0.2 ms.
+PART_OWED = 20
+#: How many keys are forgotten at once: 20 ms where a webhook is owed the end of an alert on each.
+PART_FORGOTTEN = 100
+#: A push of so many items is applied at once, and kept whole or not at all.
+AT_ONCE = 500
+#: What it costs to owe a notification, in items.
+OWED_COST = 10
 
 
 class Planner(Protocol):
@@ -42,6 +54,19 @@ class Planner(Protocol):
         """Be told that these rows are kept, or cannot be: they may be delivered now."""
 
 
+class Known(NamedTuple):
+    """Says whether listings of a source would alter nothing that is held."""
+
+    state: State
+    source: str
+
+    def statuses(self, mark: bytes | None) -> bool:
+        return self.state.knows_statuses(self.source, mark)
+
+    def reports(self, mark: bytes | None) -> bool:
+        return self.state.knows_reports(self.source, mark)
+
+
 class Ingest:
     """Applies observations, has them kept, and wakes the readers."""
 
@@ -51,8 +76,10 @@ class Ingest:
         store: Store,
         planner: Planner,
         clock: Callable[[], float],
+        limited: Limited | None = None,
     ) -> None:
         self._state = state
+        self._limited = limited or Limited()
         self._store = store
         self._planner = planner
         self._clock = clock
@@ -74,6 +101,15 @@ class Ingest:
         held = self._state.sources.get(source)
         return [group.name for group in held.groups.values()] if held else []
 
+    def known(self, source: str) -> Known:
+        """Say what of a source's listings stands (known.py)."""
+        return Known(self._state, source)
+
+    def identifiers(self, source: str) -> int:
+        """Say how many identifiers are held of a source."""
+        held = self._state.sources.get(source)
+        return held.identifiers if held else 0
+
     def start_time(self, source: str) -> float | None:
         """Give when a source started, as far as its up time told (rule 13)."""
         held = self._state.sources.get(source)
@@ -89,9 +125,35 @@ class Ingest:
         What was seen stays true though it cannot be kept: the store goes on trying, and says
         so in its own status.
         """
+        if isinstance(observation, Snapshot):
+            return await self._listing(observation)
+        if isinstance(observation, Configured):
+            await self._let_leave(observation)
         outcome, batch = self._apply([observation])
-        await _in_passing(self._keep(batch))
+        await in_passing(self._keep(batch))
         return outcome[0]
+
+    async def _listing(self, poll: Snapshot) -> Outcome:
+        """Apply a poll, a large one in parts: others have their turn in between."""
+        keeping = []
+        outcome = None
+        size = PART
+        parts = in_parts(
+            poll,
+            lambda: size,
+            self._state.held_beside(poll),
+            lambda: self._state.prunes(poll),
+        )
+        for part in parts:
+            if outcome is not None:
+                await asyncio.sleep(0)
+            (outcome,), batch = self._apply([part])
+            size = PART_OWED if batch.outbox else PART
+            if batch:
+                keeping.append(self._keep(batch))
+        for kept in keeping:
+            await in_passing(kept)
+        return outcome or Outcome()
 
     def hear(self, events: Sequence[Statement]) -> Awaitable[None]:
         """Apply events at once, in order; what is given resolves when they are kept.
@@ -102,7 +164,10 @@ class Ingest:
         return self._keep(batch)
 
     async def push(self, statements: Sequence[Statement]) -> int:
-        """Apply a push, all of it or nothing; resolves when it is kept.
+        """Apply a push; resolves when all of it is kept.
+
+        Nothing of it is applied if some of it is wrong. A long one is applied in parts, of which
+        some may be kept when it fails between them: `NotKept` says how many.
 
         Returns how many statements altered a status or details.
 
@@ -110,38 +175,122 @@ class Ingest:
             PushRefused: some statement must not be applied; nothing was.
             NotKept: it could not be kept; pushing it again does no harm.
         """
+        self._must_take()
+        if len(statements) <= AT_ONCE:
+            refused = refusal(self._state, statements, self._clock())
+        else:
+            checking = refusal_in_slices(self._state, statements, self._clock, AT_ONCE)
+            refused = await in_turns(checking)
+        if refused is not None:
+            self._tell_of_the_limits()
+            raise refused
+        if len(statements) > AT_ONCE:
+            return await self._push_in_parts(statements)
+        outcomes, batch = self._apply(statements, AT_ONCE)
+        if len(outcomes) < len(statements):
+            return await self._push_in_parts(statements, outcomes, batch)
+        await self._keep(batch)
+        return sum(outcome.altered() for outcome in outcomes)
+
+    async def _push_in_parts(
+        self,
+        statements: Sequence[Statement],
+        outcomes: Sequence[Outcome] = (),
+        batch: Batch | None = None,
+    ) -> int:
+        """Apply what is left of a push that was checked; others have their turn in between.
+
+        What they do may leave no room for the rest of it.
+        """
+        keeping = [] if batch is None else [self._keep(batch)]
+        changed, taken = sum(outcome.altered() for outcome in outcomes), len(outcomes)
+        try:
+            while taken < len(statements):
+                await asyncio.sleep(0)
+                part = statements[taken : taken + PART]
+                self._must_take(part)
+                outcomes, batch = self._apply(part, AT_ONCE)
+                keeping.append(self._keep(batch))
+                changed += sum(outcome.altered() for outcome in outcomes)
+                taken += len(outcomes)
+        except NotKept as error:
+            why = f"{taken} of {len(statements)} items were taken, push all again: {error}"
+            raise NotKept(why) from None
+        finally:
+            await all_kept(keeping)
+        return changed
+
+    def _must_take(self, statements: Sequence[Statement] = ()) -> None:
+        """Refuse a push while nothing can be kept, or while these must not be applied.
+
+        Raises:
+            NotKept: with the reason.
+        """
         if not self.open:
             raise NotKept("the exporter is stopping")
         if (error := self._store.figures().error) is not None:
             raise NotKept(error)
-        if faults := self._state.faults(statements, self._clock()):
-            wrong = f"{len(faults)} of {len(statements)} items are refused; nothing was taken"
-            raise PushRefused(wrong, [ItemFault(*fault) for fault in faults[:MOST_FAULTS]])
-        outcomes, batch = self._apply(statements)
-        await self._keep(batch)
-        return sum(outcome.altered() for outcome in outcomes)
+        if statements and (faults := self._state.faults(statements, self._clock())):
+            raise NotKept(faults[0][1])
 
-    async def forget(self, observation: Observation) -> int:
-        """Apply a `Forget`; resolves when it is kept. Returns how many keys were removed.
+    async def forget(self, what: Forget) -> int:
+        """Remove keys, many in parts; resolves when it is kept. Returns how many were removed.
 
         Raises:
-            NotKept: it could not be kept.
+            NotKept: it could not be kept, or not all of it.
         """
-        if not self.open:
-            raise NotKept("the exporter is stopping")
-        outcomes, batch = self._apply([observation])
-        await self._keep(batch)
-        return len(outcomes[0].removed)
+        removed, bound = 0, self._state.identifiers
+        keeping: list[Awaitable[None]] = []
+        try:
+            while self.open:
+                (outcome,), batch = self._apply([replace(what, most=PART_FORGOTTEN)])
+                keeping.append(self._keep(batch))
+                removed += len(outcome.removed)
+                # What is pushed meanwhile need not go: there might be no end of it.
+                if len(outcome.removed) < PART_FORGOTTEN or removed >= bound:
+                    break
+                await asyncio.sleep(0)
+            else:
+                raise NotKept("the exporter is stopping")
+        finally:
+            await all_kept(keeping)
+        return removed
 
-    def advance(self) -> None:
-        """Let expire and withhold what is due now; what that alters is kept in passing."""
+    async def _let_leave(self, configured: Configured) -> None:
+        """Remove the many keys of sources that leave with a configuration; the few go with it."""
+        for source in self._state.leaving(configured):
+            if source.identifiers > PART_FORGOTTEN:
+                await in_passing(self.forget(Forget(source.name, leaves=True)))
+
+    def advance(self, until: float = math.inf) -> bool:
+        """Let expire and withhold of what is due by now, or until then, as much as takes no time.
+
+        What that alters is kept in passing. Gives whether there was anything.
+        """
         deadline = self._state.next_deadline()
-        if deadline is None or deadline > self._clock():
-            return
+        if deadline is None or deadline > min(until, self._clock()):
+            return False
         _, batch = self._apply([Tick()])
-        task = asyncio.ensure_future(_in_passing(self._keep(batch)))
+        self._keep_in_passing(batch)
+        return True
+
+    def set_clock(self, by_seconds: float) -> None:
+        """Be told that our clock was set."""
+        outcome = self._state.set_clock(by_seconds)
+        self._keep_in_passing(self._publish([outcome], {}, self._clock()))
+
+    def _keep_in_passing(self, batch: Batch) -> None:
+        task = asyncio.ensure_future(in_passing(self._keep(batch)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def catch_up(self) -> None:
+        """Let expire and withhold all that is due now; others have their turn in between."""
+        now = self._clock()
+        more = self.advance(until=now)
+        while more:
+            await asyncio.sleep(0)
+            more = self.advance(until=now)
 
     async def kept(self, within_seconds: float) -> None:
         """Wait until all that is applied by now is kept, or cannot be, or time is up.
@@ -159,20 +308,40 @@ class Ingest:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _apply(self, observations: Sequence[Observation]) -> tuple[list[Outcome], Batch]:
+    def _apply(
+        self, observations: Sequence[Observation], most: int | None = None
+    ) -> tuple[list[Outcome], Batch]:
+        """Apply what was observed, until that cost `most`; gives the outcomes of what was."""
         now = self._clock()
-        batch = Batch()
+        apply, plan = self._state.apply, self._planner.plan
+        outbox: dict[str, Owed | None] = {}
         outcomes = []
         for observation in observations:
-            outcome = self._state.apply(observation, now)
-            batch.outbox.update(self._planner.plan(outcome, now))
-            _gather(batch, outcome)
+            outcome = apply(observation, now)
+            if owed := plan(outcome, now):
+                outbox.update(owed)
             outcomes.append(outcome)
+            if outbox and most is not None and len(outcomes) + OWED_COST * len(outbox) >= most:
+                break
+        return outcomes, self._publish(outcomes, outbox, now)
+
+    def _publish(
+        self, outcomes: Sequence[Outcome], outbox: dict[str, Owed | None], now: float
+    ) -> Batch:
+        if self._state.turned_away:
+            self._tell_of_the_limits()
+        batch = gather(outcomes, outbox)
         for outcome in outcomes:
             for reader in self._readers:
                 reader(outcome)
         self._arm(now)
-        return outcomes, batch
+        return batch
+
+    def _tell_of_the_limits(self) -> None:
+        away, self._state.turned_away = self._state.turned_away, {}
+        for (limit, source), times in away.items():
+            what = "identifiers refused: there is no room for more"
+            self._limited.met(limit, what, times=times, source=source)
 
     def _keep(self, batch: Batch) -> Awaitable[None]:
         """Hand a batch over; what is given resolves when it is kept.
@@ -185,7 +354,7 @@ class Ingest:
         kept = self._last = self._store.commit(batch)
         if owed:
             kept.add_done_callback(lambda _: self._planner.kept(owed))
-        return asyncio.shield(kept)
+        return kept
 
     def _arm(self, now: float) -> None:
         """Set the timer for the next expiry, if there is one."""
@@ -209,23 +378,3 @@ class Ingest:
 
 async def _nothing() -> None:
     """Resolve at once: there was nothing to keep."""
-
-
-async def _in_passing(kept: Awaitable[None]) -> None:
-    try:
-        await kept
-    except NotKept as error:
-        log.debug("observation not kept yet", error=str(error))
-
-
-def _gather(batch: Batch, outcome: Outcome) -> None:
-    """Add to a batch what an outcome must keep, as it is now."""
-    later = Batch(
-        keys={key: entry.record() for key, entry in outcome.entries.items()},
-        keys_removed=dict(outcome.removed),
-        sources={name: source.record() for name, source in outcome.sources.items()},
-        sources_removed=dict(outcome.sources_removed),
-        changes=outcome.changes,
-        tombstones=outcome.tombstones,
-    )
-    batch.merge(later)

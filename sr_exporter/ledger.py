@@ -5,10 +5,11 @@ Which of them an observation calls for is decided in state.py.
 
 from __future__ import annotations
 
-import heapq
-import itertools
+from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sr_exporter.due import Due
 from sr_exporter.held import Entry, Group, Reported, Source
 from sr_exporter.model import (
     MAIN,
@@ -19,57 +20,70 @@ from sr_exporter.model import (
     Kind,
     fold,
 )
-from sr_exporter.outcome import SubjectTurn
+from sr_exporter.outcome import Outcome, SubjectTurn
+from sr_exporter.room import Room
 from sr_exporter.signals import End, Ending
 from sr_exporter.tally import Tally
 
 if TYPE_CHECKING:
     from sr_exporter.model import Key, ListedStatus
-    from sr_exporter.outcome import Outcome
 
 #: For how long after a start "not ready" is part of starting.
 STARTING_SECONDS = 120.0
 #: What core/main says for a few milliseconds before it is gone (facts on OpenSIPS, section 4).
 SHUTTING_DOWN = -2
-#: How many deadlines are held before those that passed over are looked for.
-_DUE_ROOM = 1024
 
 
-class Ledger:
+class Ledger(Room):
     """What is held, its journal's numbering, and what falls due."""
 
     def __init__(self, *, limit_identifiers: int = 1_000_000, last_seq: int = 0) -> None:
+        super().__init__(limit_identifiers)
         self.sources: dict[str, Source] = {}
-        self.limit_identifiers = limit_identifiers
         #: Raised by every `apply`; tells which of two moments is later.
         self.revision = 0
         #: The number of the newest change.
         self.last_seq = last_seq
-        self.identifiers = 0
         #: Every entry that is not ready: alerts cost what is wrong, not what exists.
         self.not_ready: dict[Entry, None] = {}
         #: When keys that are held no more were removed, by folded key, in order of removal.
-        self.tombstones: dict[Key, float] = {}
-        self._due: list[tuple[float, int, Entry | Source | Reported]] = []
-        self._due_limit = _DUE_ROOM
-        self._tie = itertools.count()
+        #: Of a dict it takes ever longer to find the oldest, the more of the oldest are gone.
+        self.tombstones: OrderedDict[Key, float] = OrderedDict()
+        #: By how much our clock was set since we began. What falls due does so by a time that
+        #: it was not set in.
+        self.clock_set_by = 0.0
+        #: The revision at which that was told last.
+        self.clock_set_at = 0
+        self._due: Due[Entry | Source | Reported] = Due(self._due_time)
 
     def entry(self, key: Key) -> Entry | None:
         source = self.sources.get(key.source)
         return source.entry(key.group, key.identifier) if source else None
 
-    def full(self) -> bool:
-        """Say whether no identifier more is taken."""
-        return self.identifiers >= self.limit_identifiers
-
     def next_deadline(self) -> float | None:
-        """Give the time of the next expiry or withholding, or None."""
-        while self._due:
-            at, _, what = self._due[0]
-            if _due_time(what) == at:
-                return at
-            heapq.heappop(self._due)
-        return None
+        """Give when to look for expiries and withholdings next, or None."""
+        deadline = self._due.next()
+        return None if deadline is None else deadline + self.clock_set_by
+
+    def set_clock(self, by_seconds: float) -> Outcome:
+        """Be told that our clock was set: what lasts is not over sooner or later for that.
+
+        Nor has any source restarted: when it started is told by our clock.
+        """
+        self.revision += 1
+        self.clock_set_at = self.revision
+        self.clock_set_by += by_seconds
+        out = Outcome()
+        for source in self.sources.values():
+            if source.start_time is not None:
+                source.start_time += by_seconds
+                out.keep_source(source)
+            for entry, subject in list(source.reported()):
+                record = entry.subjects[subject]
+                ends_at = record.ends_at + by_seconds
+                entry.subjects = {**entry.subjects, subject: replace(record, ends_at=ends_at)}
+                out.keep(entry)
+        return out
 
     # --- the few ways an entry changes -----------------------------------------------------
 
@@ -161,6 +175,7 @@ class Ledger:
     def hold(self, entry: Entry) -> None:
         entry.group.entries[fold(entry.identifier)] = entry
         self.identifiers += 1
+        entry.group.source.identifiers += 1
         self._index(entry)
         if entry.expires_at is not None:
             self.schedule(entry.expires_at, entry)
@@ -168,21 +183,32 @@ class Ledger:
             entry.group.source.reporting[entry] = None
             entry.group.source.subjects += len(entry.subjects)
         for subject, record in entry.subjects.items():
-            self.schedule(record.ends_at, Reported(entry, subject))
+            self.schedule(record.ends_at - self.clock_set_by, Reported(entry, subject))
 
     def _index(self, entry: Entry) -> None:
         if entry.ready:
-            self.not_ready.pop(entry, None)
-        else:
+            self._unindex(entry)
+        elif entry not in self.not_ready:
             self.not_ready[entry] = None
+            entry.group.not_ready += 1
+            entry.group.source.not_ready += 1
+
+    def _unindex(self, entry: Entry) -> None:
+        if entry in self.not_ready:
+            del self.not_ready[entry]
+            entry.group.not_ready -= 1
+            entry.group.source.not_ready -= 1
 
     def remove(self, out: Outcome, entry: Entry, at: float) -> None:
         group = entry.group
         del group.entries[fold(entry.identifier)]
         self.identifiers -= 1
-        self.not_ready.pop(entry, None)
+        group.source.identifiers -= 1
+        self._unindex(entry)
         group.source.guessed.pop(entry, None)
+        group.source.known.stirred = self.revision
         entry.expires_at = None
+        self._due.drop(entry)
         for subject in list(entry.subjects):
             self.end_subject(out, Reported(entry, subject), at, Ending(End.FORGOTTEN))
         self._log_entry(
@@ -210,6 +236,7 @@ class Ledger:
         entry.subjects = left
         source = entry.group.source
         source.subjects -= 1
+        self._due.drop(reported)
         if not left:
             del source.reporting[entry]
         out.subjects.append(SubjectTurn(at, entry, subject, record, ending))
@@ -223,8 +250,7 @@ class Ledger:
             len(self.tombstones) > TOMBSTONES
             or next(iter(self.tombstones.values())) < at - TOMBSTONE_SECONDS
         ):
-            forgotten = next(iter(self.tombstones))
-            del self.tombstones[forgotten]
+            forgotten, _ = self.tombstones.popitem(last=False)
             out.tombstones.pop(forgotten, None)
 
     def remove_source(self, out: Outcome, source: Source, at: float) -> None:
@@ -244,6 +270,7 @@ class Ledger:
     def _drop_source(self, out: Outcome, source: Source) -> None:
         del self.sources[source.name]
         source.down_since = None
+        self._due.drop(source)
         out.drop_source(source)
 
     # --- small parts -----------------------------------------------------------------------
@@ -261,12 +288,13 @@ class Ledger:
         return group
 
     def schedule(self, at: float, what: Entry | Source | Reported) -> None:
-        heapq.heappush(self._due, (at, next(self._tie), what))
-        if len(self._due) > self._due_limit:
-            # Every push with a time to live leaves an older deadline behind.
-            self._due = [due for due in self._due if _due_time(due[2]) == due[0]]
-            heapq.heapify(self._due)
-            self._due_limit = max(_DUE_ROOM, 2 * len(self._due))
+        """Have something looked at by then, by a clock that was not set since we began."""
+        self._due.put(at, what)
+
+    def _due_time(self, what: Entry | Source | Reported) -> float | None:
+        if isinstance(what, Reported):
+            return None if what.ends_at is None else what.ends_at - self.clock_set_by
+        return what.withheld_from if isinstance(what, Source) else what.expires_at
 
     def log(
         self,
@@ -313,12 +341,6 @@ class Ledger:
                 not_ready_since=entry.ready_changed_at if since is None else since,
             )
         )
-
-
-def _due_time(what: Entry | Source | Reported) -> float | None:
-    if isinstance(what, Reported):
-        return what.ends_at
-    return what.withheld_from if isinstance(what, Source) else what.expires_at
 
 
 def _ending(entry: Entry) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import logging
 import sys
 from typing import TYPE_CHECKING
@@ -10,9 +11,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 LEVELS = ("debug", "info", "warn", "error")
+_FIRST = ("ts", "level", "msg")
+#: What makes a value one that is quoted.
+_UNUSUAL = frozenset(' "=\\')
+_WRITE_JSON = structlog.processors.JSONRenderer()
 
 
 class LogFormat(enum.StrEnum):
@@ -23,19 +28,12 @@ class LogFormat(enum.StrEnum):
 def set_up(level: str, form: LogFormat) -> None:
     """Send this program's log, and that of the libraries it runs, to standard error."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    render: Processor
-    if form is LogFormat.JSON:
-        render = structlog.processors.JSONRenderer()
-    else:
-        render = structlog.processors.LogfmtRenderer(
-            key_order=["ts", "level", "msg"], bool_as_flag=False
-        )
+    render: Processor = _json if form is LogFormat.JSON else _logfmt
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         structlog.processors.format_exc_info,
         structlog.processors.EventRenamer("msg"),
-        _one_line,
     ]
     structlog.configure(
         processors=[*shared, render],
@@ -50,9 +48,40 @@ def set_up(level: str, form: LogFormat) -> None:
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
 
 
-def _one_line(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Escape line ends and control characters: a peer's text must not forge a line."""
+# --- writing: whatever a peer says, it must not forge a line, a value, or a terminal's command
+
+
+def _json(logger: WrappedLogger, method: str, event: EventDict) -> str | bytes:
+    """Write an object; texts stay on one line also for who prints them as they are read."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             event[name] = value.encode("unicode_escape").decode("ascii")
-    return event
+    return _WRITE_JSON(logger, method, event)
+
+
+def _logfmt(_: WrappedLogger, __: str, event: EventDict) -> str:
+    """Write name=value pairs, the usual ones first.
+
+    structlog has a writer of its own, whose older versions let a backslash end a quoted value.
+    """
+    first = [name for name in _FIRST if name in event]
+    rest = [name for name in event if name not in _FIRST]
+    return " ".join(f"{name}={_value(event[name])}" for name in (*first, *rest))
+
+
+def _value(value: object) -> str:
+    """Write a value; what is not plain in quotes, with the escapes of JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    if text.isprintable() and not _UNUSUAL & set(text):
+        return text
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(letter: str) -> str:
+    if letter.isprintable() and letter not in '"\\':
+        return letter
+    return json.dumps(letter)[1:-1]

@@ -15,14 +15,13 @@ import json
 import os
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sr_exporter.config.tls import certificates
-from sr_exporter.config.urls import mi_fault, scheme_of
-from sr_exporter.durations import parse_duration
+from sr_exporter.arguments import add_mi_credentials, add_trust, timeout
+from sr_exporter.config.urls import mi_fault
 from sr_exporter.errors import MiError
 from sr_exporter.mi.transports import Transports
+from sr_exporter.mi_options import transport_options
 from sr_exporter.wire import jsonrpc
 from sr_exporter.wire.text import Undecodable, loads, name, text
 
@@ -54,7 +53,7 @@ with --param; not both. Put -- before one that begins with a dash.
 _EPILOG = """\
 examples:
   sr-exporter mi http://10.0.0.5:8888/mi sr_get_status core
-  sr-exporter mi unix:///run/opensips/mi.sock sr_list_reports --param group=core
+  sr-exporter mi unix:///run/opensips/mi sr_list_reports --param group=core
 
 subscribers_list is refused: up to OpenSIPS 3.5 it cuts off who has subscribed.
 Know what a command does before you send it: some change a running server, and
@@ -110,7 +109,7 @@ def _read(arguments: Sequence[str]) -> tuple[argparse.Namespace, bytes, dict[str
         parser.error("METHOD and parameters must be UTF-8")
     except ValueError as error:
         parser.error(str(error))
-    return given, request, _transport_options(parser, given)
+    return given, request, transport_options(parser, given, given.address)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -135,21 +134,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--timeout",
-        type=_timeout,
+        type=timeout,
         default=DEFAULT_TIMEOUT,
         metavar="DURATION",
         help=f"how long the whole answer may take (default: {DEFAULT_TIMEOUT})",
     )
-    parser.add_argument("--user", metavar="NAME", help="for httpd's basic authentication")
-    parser.add_argument(
-        "--password-file", type=Path, metavar="FILE", help="where that user's password is"
-    )
-    parser.add_argument(
-        "--ca-file",
-        type=Path,
-        metavar="FILE",
-        help="whom to trust over https, in PEM (default: whom the system trusts)",
-    )
+    add_mi_credentials(parser, "for httpd's basic authentication")
+    add_trust(parser)
     return parser
 
 
@@ -158,50 +149,6 @@ def _named(written: str) -> tuple[str, str]:
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{written!r} is not NAME=VALUE")
     return key, value
-
-
-def _timeout(written: str) -> float:
-    try:
-        seconds = parse_duration(written)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError("must be longer than 0")
-    return seconds
-
-
-def _transport_options(
-    parser: argparse.ArgumentParser, given: argparse.Namespace
-) -> dict[str, Any]:
-    scheme = scheme_of(given.address)
-    options: dict[str, Any] = {"timeout_seconds": given.timeout}
-    if (given.user is None) != (given.password_file is None):
-        parser.error("--user and --password-file belong together")
-    if given.user is not None:
-        if scheme not in ("http", "https"):
-            parser.error("--user is for http:// and https:// only")
-        if not given.user or ":" in given.user or not given.user.isprintable():
-            parser.error("--user must be a name without a colon")
-        password = _file(parser, given.password_file).strip()
-        if not password or not password.isprintable():
-            parser.error(f"{given.password_file} must hold one line of text")
-        options["basic_auth"] = (given.user, password)
-    if given.ca_file is not None:
-        if scheme != "https":
-            parser.error("--ca-file is for https:// only")
-        options["ca"] = certificates(_file(parser, given.ca_file))
-        if not options["ca"]:
-            parser.error(f"{given.ca_file} holds no certificate in PEM")
-    return options
-
-
-def _file(parser: argparse.ArgumentParser, path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        parser.error(f"{path} cannot be read: {error.strerror}")
-    except ValueError:
-        parser.error(f"{path} is not UTF-8")
 
 
 # --- asking and showing -------------------------------------------------------------------

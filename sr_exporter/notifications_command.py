@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-import requests
-
-from sr_exporter.outbound import reason
+from sr_exporter.arguments import add_exporter_access, argument
+from sr_exporter.asking import Unanswered, exporter_url, token_in
+from sr_exporter.exporter_options import exporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from sr_exporter.asking import Exporter
+
 EXIT_ERROR, EXIT_USAGE, EXIT_NO_ANSWER, EXIT_INTERRUPTED = 1, 2, 3, 130
 DEFAULT_URL = "http://127.0.0.1:9797"
 _TIMEOUT_SECONDS = 30.0
+_PATH = "/api/v1/notifications"
 _STATES = ("dead", "owed", "held")
 
 _DESCRIPTION = """\
@@ -27,7 +30,11 @@ Show the notifications of a running exporter's webhooks that were given up
 its `keep_firing_for`. Have dead ones delivered again.
 """
 
-_EPILOG = """\
+_STATUS = """\
+exit status: 0 done, 1 the exporter refused, or has no such notifier, 2 wrong
+command line, 3 no answer
+"""
+_EPILOG = f"""\
 examples:
   sr-exporter notifications list
   sr-exporter notifications list --state owed --notifier oncall
@@ -37,9 +44,7 @@ examples:
 A line is: id, notifier, when the change was seen, attempts, when it is due
 (unless it is dead), firing or resolved, labels, and the reason why it is dead.
 
-exit status: 0 done, 1 the exporter refused, or has no such notifier, 2 wrong
-command line, 3 no answer
-"""
+{_STATUS}"""
 
 
 class _Refused(Exception):  # noqa: N818 - named for what befell the request
@@ -48,31 +53,29 @@ class _Refused(Exception):  # noqa: N818 - named for what befell the request
 
 def run(arguments: Sequence[str]) -> int:
     """Do it, and give the exit status; a wrong command line ends by `SystemExit`."""
-    given = _read(arguments)
-    with requests.Session() as session:
-        session.trust_env = False
-        if given.token is not None:
-            session.headers["Authorization"] = f"Bearer {given.token}"
-        exporter = _Exporter(session, given.url)
-        try:
-            return _list(exporter, given) if given.what == "list" else _retry(exporter, given)
-        except _Refused as error:
-            _say(str(error))
-            return EXIT_ERROR
-        except (requests.RequestException, ValueError, KeyError, TypeError) as error:
-            _say(
-                f"no answer of an exporter from {given.url}: {_why(error)};"
-                " --url says where the exporter is"
-            )
-            return EXIT_NO_ANSWER
-        except KeyboardInterrupt:
-            return EXIT_INTERRUPTED
+    given, asking = _read(arguments)
+    asked = _Exporter(asking)
+    try:
+        return _list(asked, given) if given.what == "list" else _retry(asked, given)
+    except _Refused as error:
+        _say(str(error))
+        return EXIT_ERROR
+    except (Unanswered, ValueError, KeyError, TypeError) as error:
+        _say(
+            f"no answer of an exporter from {given.url}: {_why(error)};"
+            " --url says where the exporter is"
+        )
+        return EXIT_NO_ANSWER
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    finally:
+        asking.close()
 
 
 # --- the command line ---------------------------------------------------------------------
 
 
-def _read(arguments: Sequence[str]) -> argparse.Namespace:
+def _read(arguments: Sequence[str]) -> tuple[argparse.Namespace, Exporter]:
     parser = argparse.ArgumentParser(
         prog="sr-exporter notifications",
         description=_DESCRIPTION,
@@ -81,75 +84,64 @@ def _read(arguments: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="what", required=True, metavar="list|retry")
-    listing = commands.add_parser("list", help="print them, the oldest first", allow_abbrev=False)
+
+    def subparser(name: str, what: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=what,
+            description=f"{what.capitalize()}.",
+            epilog=_STATUS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    listing = subparser("list", "print them, the oldest first")
     listing.add_argument(
         "--state",
         choices=_STATES,
         default="dead",
         help="which ones (default: dead)",
     )
-    retry = commands.add_parser("retry", help="have dead ones delivered", allow_abbrev=False)
+    retry = subparser("retry", "have dead ones delivered")
     retry.add_argument("ids", metavar="ID", nargs="*", help="as `list` prints it")
     retry.add_argument("--all", action="store_true", help="all that are dead, oldest first")
     for one in (listing, retry):
         one.add_argument("--notifier", metavar="NAME", help="only those for this notifier")
         one.add_argument(
             "--url",
-            type=_url,
+            type=argument(exporter_url),
             default=DEFAULT_URL,
             help=f"where the exporter is (default: {DEFAULT_URL})",
         )
         one.add_argument(
             "--token-file",
             dest="token",
-            type=_token,
+            type=argument(token_in),
             metavar="FILE",
             help="a token of push.tokens, for all sources and groups",
         )
+        add_exporter_access(one)
     given = parser.parse_args(arguments)
     if given.what == "retry":
         if given.all == bool(given.ids):
             retry.error("name the notifications, or all of them with --all")
         if given.ids and given.notifier is not None:
             retry.error("--notifier belongs to --all")
-    return given
-
-
-def _url(written: str) -> str:
-    try:
-        parts = urlsplit(written)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise argparse.ArgumentTypeError("is not http(s)://host[:port][/path]")
-    return written.rstrip("/")
-
-
-def _token(written: str) -> str:
-    try:
-        token = Path(written).read_text("utf-8").strip()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{written} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{written} is not UTF-8") from None
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise argparse.ArgumentTypeError(f"{written} must hold one token")
-    return token
+    command = listing if given.what == "list" else retry
+    return given, exporter(command, given, given.url, given.token)
 
 
 # --- asking -------------------------------------------------------------------------------
 
 
 class _Exporter:
-    def __init__(self, session: requests.Session, url: str) -> None:
-        self._session = session
-        self._url = f"{url}/api/v1/notifications"
-        self._receivers = f"{url}/api/v2/receivers"
+    def __init__(self, asking: Exporter) -> None:
+        self._asking = asking
 
     def notifications(self, state: str, notifier: str | None) -> Iterator[dict[str, Any]]:
         query = _query(state, notifier)
         while True:
-            page = self._ask("GET", self._url, query)
+            page = self._ask("GET", _PATH, query)
             yield from page["items"]
             if page["next"] is None:
                 return
@@ -157,26 +149,24 @@ class _Exporter:
 
     def count(self, state: str, notifier: str | None) -> str:
         """Say how many there are, as far as one page tells."""
-        page = self._ask("GET", self._url, _query(state, notifier))
+        page = self._ask("GET", _PATH, _query(state, notifier))
         shown = len(page["items"])
         return str(shown) if page["next"] is None else f"more than {shown}"
 
     def require_notifier(self, name: str) -> None:
         """Refuse a name that no notifier has."""
-        names = [one["name"] for one in self._ask("GET", self._receivers)]
+        names = [one["name"] for one in self._ask("GET", "/api/v2/receivers")]
         if name not in names:
             raise _Refused(f"no notifier {name!r} ({', '.join(names) or 'there is none'})")
 
     def retry(self, row_id: str) -> None:
-        self._ask("POST", f"{self._url}/{quote(row_id, safe='')}/retry")
+        self._ask("POST", f"{_PATH}/{quote(row_id, safe='')}/retry")
 
-    def _ask(self, method: str, url: str, query: dict[str, str] | None = None) -> Any:
-        answer = self._session.request(
-            method, url, params=query, timeout=_TIMEOUT_SECONDS, allow_redirects=False
-        )
-        said = answer.json()
-        if not answer.ok:
-            raise _Refused(f"HTTP {answer.status_code}: {said['error']}")
+    def _ask(self, method: str, path: str, query: dict[str, str] | None = None) -> Any:
+        answer = self._asking.ask(method, path, query=query, timeout_seconds=_TIMEOUT_SECONDS)
+        said = json.loads(answer.body)
+        if answer.status >= 400:
+            raise _Refused(f"HTTP {answer.status}: {said['error']}")
         return said
 
 
@@ -185,10 +175,8 @@ def _query(state: str, notifier: str | None) -> dict[str, str]:
 
 
 def _why(error: Exception) -> str:
-    if isinstance(error, requests.Timeout):
-        return f"nothing within {_TIMEOUT_SECONDS:g} s"
-    if isinstance(error, requests.ConnectionError):
-        return reason(error)
+    if isinstance(error, Unanswered):
+        return str(error)
     return f"something else answers: {type(error).__name__}"
 
 

@@ -1,48 +1,54 @@
 """One HTTP request to a neighbour, bounded in every way. For notifiers; MI has a client of its own.
 
-`requests` bounds each read, not the whole: a peer that trickles a byte a second, in its
-headers even, holds a thread for ever. So the sockets are watched from outside: at the
-deadline they are shut down, and the blocked read ends. Environment proxies, .netrc and
-redirects are off; an answer's body is read only where the caller wants it, and there is a limit
-to all that a peer says (rule 2). Over TLS the peer's certificate is always verified.
+It runs in the event loop: a thread for each would wait its turn for the interpreter many times a
+request (decision 0037). There is a deadline for the whole answer, and a limit to all that a peer
+says (rule 2). What an answer's body says is of no use to a notifier: whoever posts goes on as soon
+as the headers are there, and what follows is taken, up to a limit, so that the connection can bear
+the next request. Environment proxies, .netrc, cookies and redirects are not known here. Over TLS
+the peer's certificate is always verified.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-import errno
-import os
 import socket
-import ssl
-import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-import requests
-import urllib3.exceptions
+import httptools
 
-from sr_exporter import tls
-from sr_exporter.connections import Sockets, TooLongError, new_session
+from sr_exporter import __version__
+from sr_exporter.errors import SrExporterError
+from sr_exporter.lines import Dialer, Line, why
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from concurrent.futures import ThreadPoolExecutor
+    from collections.abc import Mapping
 
-_CHUNK = 65536
-#: How long after the deadline a thread may take to notice that its socket is gone.
-_GRACE_SECONDS = 1.0
+    from sr_exporter.names import Names
+
+USER_AGENT = f"sr-exporter/{__version__}"
+#: How long an answer's headers may be, with all interim responses before them.
+HEAD_BYTES = 64 * 1024
+#: How much of a body is taken for the sake of its connection.
+BODY_BYTES = 64 * 1024
+#: Who says so many is not going to answer (Go's net/http takes 5).
+MOST_INTERIM = 16
+_VERSIONS = ("1.0", "1.1")
+#: How long after an answer its connection takes another request, and the rest of its body may take.
+KEPT_SECONDS = 1.0
 
 
 class Failure(enum.Enum):
     CONNECT = "connect"
     TIMEOUT = "timeout"
     TOO_BIG = "too_big"
-    #: What came back is no HTTP, or ends before its end.
+    #: What came back is no HTTP, or ends before its end; or the request cannot be written.
     BROKEN = "broken"
 
 
-class OutboundError(Exception):
+class OutboundError(SrExporterError):
     """No usable answer came back. The message never holds a URL, which may be a secret."""
 
     def __init__(self, failure: Failure, message: str) -> None:
@@ -53,9 +59,8 @@ class OutboundError(Exception):
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
+    #: By their names in lower case; the first of each.
     headers: Mapping[str, str]
-    #: Empty when it was not wanted.
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,225 +70,219 @@ class Post:
     url: str = field(repr=False)
     body: bytes
     timeout_seconds: float
-    limit_bytes: int
     headers: Mapping[str, str] = field(repr=False)
     #: Certificates that the peer is trusted by, in PEM; None: the system's.
     ca: str | None = None
 
 
 class Outbound:
-    """Posts to one neighbour, one request at a time, on threads of the pool given."""
+    """Posts to one neighbour, one request at a time."""
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        self._sockets = Sockets()
-        #: Whom the session trusts.
-        self._ca: str | None = None
-        self._session = new_session(self._sockets, self._ca)
-        self._running: asyncio.Future[Answer] | None = None
-        self._aborted = False
-        #: A thread uses the session; whoever hangs up meanwhile leaves the closing to it.
-        self._lock = threading.Lock()
-        self._busy = False
-        self._abandoned = False
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._dialer = Dialer()
+        self._one_at_a_time = asyncio.Lock()
+        #: Open between requests, and whom it leads to.
+        self._idle: Line[Answer] | None = None
+        self._idle_to: tuple[str, str, str | None] | None = None
+        #: Until when it is kept, by the loop's clock, and what closes it then.
+        self._kept_until = 0.0
+        self._resting: asyncio.TimerHandle | None = None
+        #: Nobody asks any more once the request under way has ended.
+        self._leaving = False
 
-    async def post(self, post: Post, *, wants_body: Callable[[int], bool]) -> Answer:
-        """Send one request and wait for its answer, `timeout_seconds` at most.
+    async def post(self, post: Post) -> Answer:
+        """Send one request and wait for its answer's headers, `timeout_seconds` at most.
 
-        `wants_body` sees the status code; where it says no, nothing after the headers is read
-        and the connection is closed.
+        A second one waits until the first has ended.
 
         Raises:
             OutboundError: with what befell the request.
         """
-        if self._running is not None and not self._running.done():
-            # It was cancelled, and its thread is on its way out; or it is stuck for good.
-            await asyncio.wait({self._running}, timeout=_GRACE_SECONDS)
-            if not self._running.done():
-                raise OutboundError(Failure.TIMEOUT, "the request before is still under way")
-        self._aborted = False
-        self._sockets.begin(post.limit_bytes)
-        with self._lock:
-            self._busy, self._abandoned = True, False
-        loop = asyncio.get_running_loop()
-        try:
-            running = loop.run_in_executor(self._pool, self._exchange, post, wants_body)
-        except BaseException:
-            self._done()  # no thread could be had
-            raise
-        running.add_done_callback(self._ended)
-        self._running = running
-        deadline = loop.call_later(post.timeout_seconds, self._abort)
-        try:
-            await asyncio.wait({running}, timeout=post.timeout_seconds + _GRACE_SECONDS)
-        except asyncio.CancelledError:
-            self._abort()
-            raise
-        finally:
-            deadline.cancel()
-        if not running.done():
-            raise self._too_late(post)
-        return running.result()
+        async with self._one_at_a_time:
+            self._leaving = False
+            try:
+                async with asyncio.timeout(post.timeout_seconds):
+                    return await self._exchange(post)
+            except TimeoutError:
+                said = f"no whole answer within {post.timeout_seconds:g} s"
+                raise OutboundError(Failure.TIMEOUT, said) from None
+            except OSError as error:
+                raise OutboundError(Failure.CONNECT, why(error)) from None
 
     def hang_up(self) -> None:
-        """Close connections: now, or as soon as the request under way has ended."""
-        with self._lock:
-            self._abandoned = self._busy
-            if not self._busy:
-                self._let_go()
+        """Close the connection: now, or as soon as the request under way has ended."""
+        self._leaving = self._one_at_a_time.locked()
+        self._rest()
 
-    def _ended(self, running: asyncio.Future[Answer]) -> None:
-        """Look at the outcome even when nobody waits for it any more."""
-        if running.cancelled():
-            self._done()  # its thread never began: the pool was shut down
-        else:
-            running.exception()
-
-    def _done(self) -> None:
-        with self._lock:
-            self._busy = False
-            if self._abandoned:
-                self._let_go()
-
-    def _let_go(self) -> None:
-        self._session.close()
-        self._sockets.release()
-
-    def _abort(self) -> None:
-        self._aborted = True
-        self._sockets.shut_down()
-
-    # --- on a thread of the pool -----------------------------------------------------------
-
-    def _exchange(self, post: Post, wants_body: Callable[[int], bool]) -> Answer:
+    async def _exchange(self, post: Post) -> Answer:
+        parts = urlsplit(post.url)
+        to = (parts.scheme, parts.netloc, post.ca)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        request = _request(target, parts.netloc, post)
+        line = self._take_idle(to)
+        if line is None:
+            secure = parts.scheme == "https"
+            host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+            addresses = await self._names.addresses(host, port, socket.SOCK_STREAM)
+            line = await self._dialer.connect(
+                addresses, post.timeout_seconds, secure=(host, post.ca) if secure else None
+            )
+        stays = False
+        reader = AnswerReader()
         try:
-            if post.ca != self._ca:
-                self._trust(post.ca)
-            with self._session.post(
-                post.url,
-                data=post.body,
-                headers={"Content-Type": "application/json", **post.headers},
-                timeout=post.timeout_seconds,
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                if wants_body(response.status_code):
-                    body = _read(response, post.limit_bytes)
-                else:
-                    body = b""
-                    response.raw.close()
-                    self._sockets.release()
-                if self._aborted:
-                    # To a reader, an end made by us is an end like any other.
-                    self._session.close()
-                    raise self._too_late(post)
-                return Answer(response.status_code, dict(response.headers), body)
-        except OutboundError:
-            self._sockets.shut_down()
-            raise
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            self._session.close()
-            self._sockets.release()
-            if self._aborted or _is_timeout(error):
-                raise self._too_late(post) from None
-            raise OutboundError(_failure(error), reason(error)) from None
-        except TooLongError as error:
-            self._session.close()
-            self._sockets.release()
-            raise OutboundError(Failure.TOO_BIG, str(error)) from None
-        except ValueError as error:
-            raise OutboundError(Failure.BROKEN, reason(error)) from None
+            answer = await line.exchange(request, reader)
+            stays = reader.may_stay and not self._leaving
         finally:
-            self._done()
+            if stays:
+                self._idle, self._idle_to = line, to
+                loop = asyncio.get_running_loop()
+                self._kept_until = loop.time() + KEPT_SECONDS
+                self._resting = loop.call_at(self._kept_until, self._rest)
+            else:
+                line.abort()
+        return answer
 
-    def _trust(self, ca: str | None) -> None:
-        """Go on with connections to whom these certificates prove, and no others."""
-        self._session.close()
-        self._ca = ca
-        self._session = new_session(self._sockets, self._ca)
+    def _take_idle(self, to: tuple[str, str, str | None]) -> Line[Answer] | None:
+        """Go on with the connection that there is, if it leads there and is still good."""
+        line, self._idle = self._idle, None
+        if line is None or self._resting is None:
+            return None
+        self._resting.cancel()
+        in_time = asyncio.get_running_loop().time() < self._kept_until
+        if in_time and to == self._idle_to and line.usable():
+            return line
+        line.abort()
+        return None
 
-    def _too_late(self, post: Post) -> OutboundError:
-        return OutboundError(Failure.TIMEOUT, f"no whole answer within {post.timeout_seconds:g} s")
+    def _rest(self) -> None:
+        """Close a connection that waits in vain: its peer may be about to do so.
 
-
-def _read(response: requests.Response, limit: int) -> bytes:
-    taken: list[bytes] = []
-    size = 0
-    for chunk in response.raw.stream(_CHUNK, decode_content=False):
-        size += len(chunk)
-        if size > limit:
-            raise OutboundError(Failure.TOO_BIG, f"the answer is longer than {limit} bytes")
-        taken.append(chunk)
-    return b"".join(taken)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """Give the errors an error of requests wraps, outermost first."""
-    found: list[BaseException] = []
-    queue: list[Any] = [error]
-    while queue and len(found) < 20:
-        one = queue.pop(0)
-        if isinstance(one, BaseException) and one not in found:
-            found.append(one)
-            queue += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
-    return found
+        A request that crosses that would be lost.
+        """
+        line, self._idle = self._idle, None
+        if self._resting is not None:
+            self._resting.cancel()
+        if line is not None:
+            line.abort()
 
 
-def _is_timeout(error: BaseException) -> bool:
-    kinds = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
-    return any(
-        isinstance(cause, kinds)
-        # Of urllib3's kinds of time-out this one is none: a refused connection, say.
-        and not isinstance(cause, urllib3.exceptions.NewConnectionError)
-        for cause in _causes(error)
-    )
+def _request(target: str, netloc: str, post: Post) -> bytes:
+    """Write a request.
+
+    Raises:
+        OutboundError: a header would be more than one.
+    """
+    lines = [
+        f"POST {target} HTTP/1.1",
+        f"Host: {netloc}",
+        f"User-Agent: {USER_AGENT}",
+        "Accept-Encoding: identity",
+        "Content-Type: application/json",
+        f"Content-Length: {len(post.body)}",
+    ]
+    for name, value in post.headers.items():
+        if not (value.isascii() and value.isprintable()):
+            raise OutboundError(Failure.BROKEN, f"the header {name} cannot be written")
+        lines.append(f"{name}: {value}")
+    return "\r\n".join([*lines, "\r\n"]).encode() + post.body
 
 
-def _failure(error: BaseException) -> Failure:
-    broken = (
-        requests.exceptions.ChunkedEncodingError,
-        requests.exceptions.InvalidHeader,
-        urllib3.exceptions.IncompleteRead,
-        urllib3.exceptions.InvalidChunkLength,
-        urllib3.exceptions.DecodeError,
-    )
-    causes = _causes(error)
-    if any(isinstance(cause, broken) for cause in causes):
-        return Failure.BROKEN
-    of_protocol = any(
-        isinstance(cause, urllib3.exceptions.ProtocolError)
-        or type(cause).__module__ == "http.client"
-        for cause in causes
-    )
-    of_system = any(
-        isinstance(cause, OSError) and not isinstance(cause, requests.RequestException)
-        for cause in causes
-    )
-    if of_protocol and not of_system:
-        return Failure.BROKEN
-    return Failure.CONNECT
+class AnswerReader:
+    """One answer, from bytes to its status and headers. No I/O."""
 
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._taken_bytes = 0
+        self._interim = 0
+        self._headers: dict[str, str] = {}
+        #: None until its headers are whole; never an interim one.
+        self._answer: Answer | None = None
+        self._body_bytes = 0
+        self._whole = False
+        self._stays = True
 
-def reason(error: BaseException) -> str:
-    """Say why a request of requests failed, in the words of its innermost cause, without a URL."""
-    for cause in reversed(_causes(error)):
-        if isinstance(cause, OSError) and cause.strerror:
-            return _said_by_the_system(cause)
-        if isinstance(cause, ConnectionError):
-            return str(cause)[:200] or type(cause).__name__
-        if type(cause).__module__ == "http.client":
-            return f"not HTTP: {type(cause).__name__}"
-        if type(cause) in (urllib3.exceptions.IncompleteRead, urllib3.exceptions.ProtocolError):
-            return "the answer ends before its end"
-    return type(error).__name__
+    @property
+    def whole(self) -> bool:
+        return self._whole
 
+    @property
+    def may_stay(self) -> bool:
+        """Whether the connection may bear another request, once this answer is whole."""
+        return self._stays
 
-def _said_by_the_system(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return tls.why(error)
-    if isinstance(error, socket.gaierror):
-        return f"name not resolved: {error.strerror}"
-    if error.errno == errno.ENOTCONN:
-        # What is left to find of a connection that was reset while TLS was being agreed on.
-        return os.strerror(errno.ECONNRESET).lower()
-    return str(error.strerror).lower()
+    def feed(self, data: bytes) -> Answer | None:
+        """Take more bytes; give the answer as soon as its headers are whole.
+
+        Raises:
+            OutboundError: it is no answer, or is too long.
+        """
+        in_head = self._answer is None
+        self._taken_bytes += len(data)
+        broken = None
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            broken = error
+            self._stays = False
+        if self._answer is not None and self._parser.get_http_version() not in _VERSIONS:
+            raise OutboundError(Failure.BROKEN, "not HTTP: another version was answered")
+        if self._answer is not None:
+            # In what follows nothing is wrong that would take the answer back.
+            if self._body_bytes > BODY_BYTES or self._taken_bytes > HEAD_BYTES + BODY_BYTES:
+                self._stays = False
+            if in_head:
+                return self._answer
+            if not self._stays:
+                raise OutboundError(Failure.TOO_BIG, "nobody takes the rest of the answer")
+            return None
+        if self._interim > MOST_INTERIM:
+            said = f"more than {MOST_INTERIM} interim responses, and no answer"
+            raise OutboundError(Failure.TOO_BIG, said)
+        if broken is not None:
+            raise OutboundError(Failure.BROKEN, f"not HTTP: {broken}")
+        if self._taken_bytes > HEAD_BYTES:
+            said = f"not HTTP: over {HEAD_BYTES} bytes of headers"
+            raise OutboundError(Failure.BROKEN, said)
+        return None
+
+    def end(self) -> Answer:
+        """Take the end of the connection, before there was an answer.
+
+        Raises:
+            OutboundError: always.
+        """
+        if not self._taken_bytes:
+            said = "the connection was closed without an answer"
+            raise OutboundError(Failure.CONNECT, said)
+        raise OutboundError(Failure.BROKEN, "the answer ends before its end")
+
+    # --- what httptools calls ------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._headers = {}
+        if self._answer is not None:
+            self._stays = False  # another answer begins, to a request that nobody made
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._answer is not None:
+            return  # a trailer, which nobody needs
+        known, said = name.decode("latin-1").lower(), value.decode("latin-1").strip()
+        self._headers.setdefault(known, said)
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if self._answer is not None:
+            return
+        if 100 <= status < 200 and status != 101:
+            self._interim += 1
+        else:
+            self._answer = Answer(status, self._headers)
+            self._stays = self._parser.should_keep_alive()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+
+    def on_message_complete(self) -> None:
+        if self._answer is not None:
+            self._whole = True

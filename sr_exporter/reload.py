@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import structlog
 
 from sr_exporter.errors import ConfigError, NotReloaded
+from sr_exporter.threads import NoThread, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -81,7 +81,10 @@ class Reloader:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _read_in_time(self) -> Config:
-        reading = asyncio.get_running_loop().run_in_executor(self._pool, self._read)
+        try:
+            reading = asyncio.get_running_loop().run_in_executor(self._pool, self._read)
+        except NoThread as error:
+            raise NotReloaded(str(error)) from None
         reading.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.wait({reading}, timeout=READ_SECONDS)
         if not reading.done():
@@ -121,9 +124,9 @@ class Reloader:
         return None
 
 
-def _one_thread() -> ThreadPoolExecutor:
+def _one_thread() -> Pool:
     """Make a thread of its own: a file on a disk that hangs must hold up nothing else."""
-    return ThreadPoolExecutor(1, thread_name_prefix="reload")
+    return Pool(1, thread_name_prefix="reload")
 
 
 def _answer(waiting: list[asyncio.Future[None]], error: Exception | None) -> None:

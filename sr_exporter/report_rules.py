@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import re2
 
+from sr_exporter.cutting import cut_name
 from sr_exporter.globs import compiled, fits
 from sr_exporter.model import fold
 from sr_exporter.signals import Meaning, Signal
@@ -162,7 +163,7 @@ class _Line:
             return Signal(rule.name, rule.meaning)
         names = self._names
         subject = _PLACE.sub(lambda place: _text(found[names[place[1]]]), rule.subject).strip()
-        return Signal(rule.name, rule.meaning, subject[:LONGEST_SUBJECT] or None)
+        return Signal(rule.name, rule.meaning, cut_name(subject, LONGEST_SUBJECT) or None)
 
 
 class ReportRules:

@@ -22,7 +22,9 @@ clock, which may jump.
 
 from __future__ import annotations
 
-import heapq
+import sys
+from collections import OrderedDict
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sr_exporter.asked import Asked
@@ -50,17 +52,24 @@ from sr_exporter.model import (
     is_ready,
 )
 from sr_exporter.outcome import Outcome
+from sr_exporter.room import Beginning
 from sr_exporter.signals import End, Ending
 from sr_exporter.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from sr_exporter.held import Group
     from sr_exporter.model import KeyRecord, Observation, SourceRecord
 
 #: How far a pusher's clock may be ahead of ours.
 CLOCK_SKEW_SECONDS = 60.0
 INT16 = range(-(2**15), 2**15)
+#: How much is looked at in one tick, and the next goes on: 20 ms where all of it expires, and a
+#: webhook is owed each.
+MOST_DUE = 100
+#: A `State.revision` that no question is asked at.
+_NEVER = sys.maxsize
 
 
 class State(Asked):
@@ -72,46 +81,50 @@ class State(Asked):
         keys: Iterable[KeyRecord],
         now: float,
         tombstones: Mapping[Key, float] | None = None,
+        *,
+        each: Callable[[Entry], None] = lambda _: None,
     ) -> None:
-        """Take up what was kept. Times to live start anew at `now`."""
+        """Take up what was kept, and tell of `each` key. Times to live start anew at `now`."""
         for record in sources:
             self.sources[record.name] = Source.restored(record)
+        of: tuple[str, str] | None = None
         for kept in keys:
-            source = self.source(kept.key.source)
-            group = self.group(source, kept.key.group)
-            self.hold(Entry.restored(group, kept, now))
-        self.tombstones = {
-            key: at
+            if of != kept.key[:2]:  # they come group by group
+                of = kept.key[:2]
+                group = self.group(self.source(kept.key.source), kept.key.group)
+            entry = Entry.restored(group, kept, now)
+            self.hold(entry)
+            each(entry)
+        self.tombstones = OrderedDict(
+            (key, at)
             for key, at in (tombstones or {}).items()
             if at >= now - TOMBSTONE_SECONDS and self.entry(key) is None
-        }
+        )
 
-    def faults(self, statements: Sequence[Statement], now: float) -> list[tuple[int, str]]:
-        """Say which of these statements must not be applied, and why, by their index."""
+    def faults(
+        self, statements: Sequence[Statement], now: float, fresh: Beginning | None = None
+    ) -> list[tuple[int, str]]:
+        """Say which statements must not be applied, and why; `fresh` are keys that others begin."""
         found: list[tuple[int, str]] = []
-        room = self.limit_identifiers - self.identifiers
-        fresh: set[Key] = set()
+        plenty = fresh is None and self.is_plenty(len(statements))
+        fresh = Beginning() if fresh is None else fresh
         for index, said in enumerate(statements):
-            if (fault := self._fault(said, now)) is not None:
+            source = self.sources.get(said.source)
+            if (fault := _fault(said, source, now)) is not None:
                 found.append((index, fault))
                 continue
-            key = Key(said.source, said.group, said.identifier).folded()
-            if key in fresh or self.entry(key) is not None or self._buried(key, said.at, now):
+            if plenty:
                 continue
-            if len(fresh) < room:
-                fresh.add(key)
+            if source is not None and source.entry(said.group, said.identifier) is not None:
+                continue
+            key = Key(said.source, said.group, said.identifier).folded()
+            if key in fresh.keys or self._buried(key, said.at, now):
+                continue
+            if full := self.full(said.source, source, fresh):
+                found.append((index, full))
             else:
-                found.append((index, f"limits.identifiers ({self.limit_identifiers}) is reached"))
+                fresh.add(key)
         return found
-
-    def _fault(self, said: Statement, now: float) -> str | None:
-        if said.at is not None and said.at > now + CLOCK_SKEW_SECONDS:
-            ahead = said.at - now
-            return f"at: {ahead:.0f} s ahead of this exporter's clock; 60 s are allowed"
-        if said.source == OWN_SOURCE and said.origin is not Origin.OWN:
-            return f"source: {OWN_SOURCE!r} is the exporter's own"
-        source = self.sources.get(said.source)
-        return None if source is None or not source.polled else _fault_where_polled(said)
 
     def apply(self, observation: Observation, now: float) -> Outcome:
         """Apply what was observed; the same observation again alters nothing."""
@@ -139,12 +152,7 @@ class State(Asked):
     def _statement(self, out: Outcome, said: Statement, now: float) -> None:
         key = Key(said.source, said.group, said.identifier)
         entry = self.entry(key)
-        if entry is None and self._buried(key, said.at, now):
-            return
-        if entry is None and said.origin is not Origin.OWN and self.full():
-            # An event: a push was refused by `faults`, and a poll counts what it leaves out.
-            if (known := self.sources.get(said.source)) is not None:
-                known.refused += known.kind is Kind.EVENT
+        if entry is None and not self._may_begin(key, said, now):
             return
         source = self.source(said.source)
         at = now if said.at is None else said.at
@@ -152,22 +160,35 @@ class State(Asked):
             entry = self._first_statement(out, source, said, at, now)
             late = False
         else:
-            late = said.status is not None and said.at is not None and said.at < entry.stated_at
+            late = said.status is not None and _is_late(said.at, entry.stated_at, now)
             if said.status is not None and not late:
                 self._state_status(out, entry, said, held_status(said.status), at, now)
                 entry.stated_at = at
         if not late:
             self._live(entry, said, now)
-        entry.touched = self.revision
-        fresh = self._report(entry, said, at)
-        self.heed(out, [(entry, report) for report in fresh], now)
+        entry.touched = source.known.stirred = self.revision
+        if said.reports:
+            fresh = self._report(entry, said, at)
+            self.heed(out, [(entry, report) for report in fresh], now)
         if source.kind is Kind.EVENT:
             source.heard, source.withheld = True, False
         if source.polled and source.down_since is not None:
             out.alive.append(source.name)
-        source.last_seen = now
+        if source.seen(now):
+            out.keep_source(source)
         out.keep(entry)
-        out.keep_source(source)
+
+    def _may_begin(self, key: Key, said: Statement, now: float) -> bool:
+        """Say whether a key that is not held begins with what is said of it."""
+        if self._buried(key, said.at, now):
+            return False
+        known = self.sources.get(said.source)
+        if said.origin is Origin.OWN or not self.full(said.source, known):
+            return True
+        # An event: a push was refused by `faults`, and a poll counts what it leaves out.
+        if known is not None:
+            known.refused += known.kind is Kind.EVENT
+        return False
 
     def _state_status(
         self, out: Outcome, entry: Entry, said: Statement, status: int, at: float, now: float
@@ -180,7 +201,9 @@ class State(Asked):
         old_status = held_status(said.old_status)
         cut = _cuts(source, old_status, status)
         missed = entry.status not in (old_status, status) and not cut
-        source.changes_missed_total += missed
+        if missed:
+            source.changes_missed_total += 1
+            out.keep_source(source)
         # It was not ready before already, and nobody said so: most likely it has just started.
         unheard = missed and entry.ready and not is_ready(old_status) and not is_ready(status)
         if not source.polled:
@@ -234,14 +257,12 @@ class State(Asked):
         if entry.ttl_seconds is None or entry.expired:
             entry.expires_at = None
         else:
-            entry.expires_at = now + entry.ttl_seconds
+            entry.expires_at = now - self.clock_set_by + entry.ttl_seconds
             self.schedule(entry.expires_at, entry)
 
     def _report(self, entry: Entry, said: Statement, at: float) -> list[Report]:
         """Take the reports of a push. Gives those that are new, as far as they are held."""
         fresh: list[Report] = []
-        if not said.reports:
-            return fresh
         ring = list(entry.reports)
         for item in said.reports:
             report = item if isinstance(item, Report) else Report(at, item)
@@ -255,13 +276,25 @@ class State(Asked):
 
     # --- configuration, forgetting, time ---------------------------------------------------
 
+    def leaving(self, configured: Configured) -> list[Source]:
+        """Give the sources of which nothing is held any more once this is in force."""
+        polled = {source.name for source in configured.sources}
+        events = set(configured.event_sources)
+        return [
+            source
+            for source in self.sources.values()
+            if source.kind is not Kind.PUSHED and source.name not in polled
+            # What was polled of one that only sends events from now on is not known any more, nor
+            # that it is down.
+            if source.polled or source.name not in events
+        ]
+
     def _configured(self, out: Outcome, configured: Configured, now: float) -> None:
         self.limit_identifiers = configured.limit_identifiers
+        self.limit_of_source = configured.limit_of_source
+        for source in self.leaving(configured):
+            self.remove_source(out, source, now)
         polled = {source.name for source in configured.sources}
-        wanted = polled.union(configured.event_sources)
-        for source in list(self.sources.values()):
-            if source.kind is not Kind.PUSHED and source.name not in wanted:
-                self.remove_source(out, source, now)
         for told in configured.sources:
             source = self.source(told.name)
             if not source.polled:
@@ -276,15 +309,11 @@ class State(Asked):
                 self.schedule(source.withheld_from, source)
         for name in configured.event_sources:
             if name not in polled:
-                self._only_events(out, self.source(name), now)
+                self._only_events(out, self.source(name))
         self.read_by(out, configured, now)
 
-    def _only_events(self, out: Outcome, source: Source, now: float) -> None:
-        """Take a source for one that sends events and is not polled, whatever it was."""
-        if source.polled:
-            # What was polled of it is not known any more, nor that it is down.
-            self.remove_source(out, source, now)
-            source = self.source(source.name)
+    def _only_events(self, out: Outcome, source: Source) -> None:
+        """Take a source for one that sends events and is not polled."""
         if source.kind is not Kind.EVENT:
             source.kind = Kind.EVENT
             source.heard = bool(source.groups)
@@ -296,16 +325,14 @@ class State(Asked):
         source = self.sources.get(forget.source)
         if source is None:
             return
-        for group in list(source.groups.values()):
-            if forget.group is not None and fold(group.name) != fold(forget.group):
-                continue
-            for entry in list(group.entries.values()):
-                if forget.identifier is None or fold(entry.identifier) == fold(forget.identifier):
-                    self.remove(out, entry, now)
+        if forget.leaves:
+            source.begun = _NEVER
+        for entry in list(islice(_named(source, forget), forget.most)):
+            self.remove(out, entry, now)
 
     def _tick(self, out: Outcome, now: float) -> None:
-        while (at := self.next_deadline()) is not None and at <= now:
-            what = heapq.heappop(self._due)[2]
+        for due_at, what in self._due.take(now - self.clock_set_by, MOST_DUE):
+            at = due_at + self.clock_set_by
             if isinstance(what, Source):
                 what.withheld = True
             elif isinstance(what, Reported):
@@ -320,6 +347,20 @@ class State(Asked):
                 out.keep(what)
 
 
+def _named(source: Source, forget: Forget) -> Iterator[Entry]:
+    """Give the keys of a source that are to be forgotten."""
+    if forget.group is None:
+        groups: Iterable[Group] = source.groups.values()
+    else:
+        group = source.groups.get(fold(forget.group))
+        groups = () if group is None else (group,)
+    for group in groups:
+        if forget.identifier is None:
+            yield from group.entries.values()
+        elif (entry := group.entries.get(fold(forget.identifier))) is not None:
+            yield entry
+
+
 def _cuts(source: Source, *statuses: int) -> bool:
     """Whether polls of a source cannot show one of these statuses as events do.
 
@@ -327,6 +368,23 @@ def _cuts(source: Source, *statuses: int) -> bool:
     """
     cuts = source.version.startswith(("3.3.", "3.4."))
     return cuts and any(status not in INT16 for status in statuses)
+
+
+def _is_late(at: float | None, stated_at: float, now: float) -> bool:
+    """Say whether something newer is held. What is of a time to come was said by a wrong clock."""
+    return at is not None and at < stated_at <= now + CLOCK_SKEW_SECONDS
+
+
+def _fault(said: Statement, source: Source | None, now: float) -> str | None:
+    """Say why a statement must not be applied; `source` is what is held of its source."""
+    if said.at is not None and said.at > now + CLOCK_SKEW_SECONDS:
+        ahead = said.at - now
+        return f"at: {ahead:.0f} s ahead of this exporter's clock; 60 s are allowed"
+    if said.source == OWN_SOURCE and said.origin is not Origin.OWN:
+        return f"source: {OWN_SOURCE!r} is the exporter's own"
+    if source is None or source.kind is not Kind.POLLED:
+        return None
+    return _fault_where_polled(said)
 
 
 def _fault_where_polled(said: Statement) -> str | None:

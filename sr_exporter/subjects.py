@@ -34,7 +34,8 @@ New = tuple["Entry", "Report"]
 class Subjects(Ledger):
     """The part of the state that report texts alter."""
 
-    _reader: ReportReader | None = None
+    #: Who reads what is reported; None: nobody.
+    reader: ReportReader | None = None
     _limit_subjects = 1_000
     _subject_ttl_seconds = 86_400.0
 
@@ -45,21 +46,21 @@ class Subjects(Ledger):
 
     def rules_of(self, entry: Entry) -> Sequence[str]:
         """Give the names of the report rules that may fit texts of a key."""
-        return () if self._reader is None else self._reader.rules(*entry.key)
+        return () if self.reader is None else self.reader.rules(*entry.key)
 
     def read_entries(self, source: Source) -> Iterator[tuple[Entry, Sequence[str]]]:
         """Give the keys of a source whose texts are read, and the rules of each by name.
 
         Most groups have many keys and no rules: they cost nothing.
         """
-        for group in source.groups.values() if self._reader else ():
-            if self._reader and self._reader.reads(source.name, group.name):
+        for group in source.groups.values() if self.reader else ():
+            if self.reader and self.reader.reads(source.name, group.name):
                 for entry in group.entries.values():
                     yield entry, self.rules_of(entry)
 
     def read_by(self, out: Outcome, configured: Configured, now: float) -> None:
         """Read by other rules from now on; what a rule said that is there no more is not said."""
-        self._reader = configured.reader
+        self.reader = configured.reader
         self._limit_subjects = configured.limit_subjects
         self._subject_ttl_seconds = configured.subject_ttl_seconds
         for reported in list(self.reported()):
@@ -74,12 +75,12 @@ class Subjects(Ledger):
 
     def heed(self, out: Outcome, reports: Sequence[New], now: float) -> None:
         """Take what new reports of one source say, in their order."""
-        if self._reader is None:
+        if self.reader is None:
             return
         said = [
             (entry, report, signal)
             for entry, report in reports
-            for signal in self._reader.read(*entry.key, report.log)
+            for signal in self.reader.read(*entry.key, report.log)
         ]
         named = {
             Reported(entry, signal.subject): place
@@ -122,7 +123,7 @@ class Subjects(Ledger):
         )
         entry.subjects = {**entry.subjects, subject: record}
         source.reporting[entry] = None
-        self.schedule(record.ends_at, reported)
+        self.schedule(record.ends_at - self.clock_set_by, reported)
         if held is None:
             source.subjects += 1
             out.subjects.append(SubjectTurn(now, entry, subject, record))

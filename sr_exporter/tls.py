@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ssl
+from typing import NamedTuple
 
 
 @functools.cache
@@ -18,6 +19,30 @@ def context(ca: str | None) -> ssl.SSLContext:
     made = ssl.create_default_context(cadata=ca)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     return made
+
+
+class Certificate(NamedTuple):
+    """Who we are, in PEM files; the key may be in the same one."""
+
+    file: str
+    key_file: str | None = None
+
+
+def certified(ca: str | None, certificate: Certificate) -> ssl.SSLContext:
+    """Give a context as `context` does, that shows a certificate; anew, as its files are now.
+
+    Raises:
+        OSError: the files cannot be read, or (ssl.SSLError) are no certificate and its key.
+    """
+    made = ssl.create_default_context(cadata=ca)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.load_cert_chain(certificate.file, certificate.key_file, password=_no_password)
+    return made
+
+
+def _no_password() -> str:
+    """Have OpenSSL fail at an encrypted key instead of asking at the terminal."""
+    return ""
 
 
 def why(error: ssl.SSLError) -> str:

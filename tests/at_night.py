@@ -27,6 +27,7 @@ from sr_exporter.notify.rules import Rules
 from sr_exporter.outbound import Answer
 from sr_exporter.sources.conversation import Conversation
 from sr_exporter.sources.doubts import Doubts
+from sr_exporter.sources.firsts import Firsts
 from sr_exporter.sources.pacing import Pace
 from sr_exporter.sources.poll import Poller
 from sr_exporter.sources.subscription import Subscription
@@ -137,7 +138,7 @@ class Receivers:
                     receivers.pager.take(at, said)
                 else:
                     receivers.hooks[Send(post.url.removeprefix("http://"))].take(at, said)
-                return Answer(200, {}, b"")
+                return Answer(200, {})
 
             def hang_up(self) -> None:
                 """There is nothing to end."""
@@ -202,6 +203,7 @@ class Exporter:
             Doubts(max_share),
             subscription if subscribes else None,
             Observed(),
+            Firsts(),
             clock=self.clock,
         )
         self.ingest.subscribe(

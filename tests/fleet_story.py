@@ -196,6 +196,8 @@ class FleetStory:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             stranger.sendto(b"no event", self._datagrams)
         assert self.app.client.push({"group": "trunks", "status": "down"}).status_code == 400
+        too_long = f"{self.app.base}/metrics?{'x' * 40_000}"
+        assert self.app.client.session.get(too_long, timeout=10).status_code == 414
 
     def _chapter(self, *seen: str, since: float | None = None) -> Chapter:
         """Wait until Prometheus has seen all this, and then some; something always changes."""

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sr_exporter.app import App, Options
 from sr_exporter.config import Config, load
+from sr_exporter.web.config_file import WebConfigFile
 from sr_exporter.web.server import Address
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 def free_port() -> int:
     """Give a port of 127.0.0.1 that was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def eventually(look: Callable[[], T], *, within: float = 10.0, every: float = 0.005) -> T:
@@ -104,8 +106,12 @@ class RunningApp:
     external_url: str = "http://sr.example"
     #: Read at the start instead of `config`, and at each reload.
     config_file: Path | None = None
+    #: The web configuration; with TLS the tests know the authority of web_config.py.
+    web_config: Path | None = None
     #: Gives what a reload puts in force, in its stead.
     read_config: Callable[[], Config] | None = None
+    #: Where it listens; "" is every address of this machine.
+    host: str = "127.0.0.1"
 
     def __enter__(self) -> Self:
         self._stop: asyncio.Event | None = None
@@ -116,7 +122,8 @@ class RunningApp:
         assert self._ready.wait(20), "the exporter did not start"
         if self._error is not None:
             raise self._error
-        self.base = f"http://127.0.0.1:{self.port}"
+        scheme = "https" if self._web is not None and self._web.has_tls else "http"
+        self.base = f"{scheme}://127.0.0.1:{self.port}"
         self.client = Client(self.base)
         return self
 
@@ -145,11 +152,17 @@ class RunningApp:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        self._web = WebConfigFile(self.web_config) if self.web_config is not None else None
         options = Options(
-            [Address("127.0.0.1", 0)], self.storage, self.external_url, self._read(), self._read
+            [Address(self.host, 0)],
+            self.storage,
+            self.external_url,
+            self._read(),
+            self._read,
+            self._web,
         )
 
-        def ready(sockets: list[socket.socket]) -> None:
+        def ready(sockets: Sequence[socket.socket]) -> None:
             self.port = sockets[0].getsockname()[1]
             self._ready.set()
 

@@ -15,7 +15,7 @@ from sr_exporter.metrics.events import EventMetrics
 from sr_exporter.model import Change, Configured, PolledSource
 from sr_exporter.sources.listeners import Listeners
 from sr_exporter.state import State
-from sr_exporter.store.contract import Batch, Kept, Owed, StoreFigures
+from sr_exporter.store.contract import Batch, Keeping, Kept, Owed, StoreFigures
 from sr_exporter.wire.events import EVENT
 from tests.harness import free_port
 
@@ -40,8 +40,8 @@ class HeldStore:
     def load(self) -> Kept:
         return Kept("held", 0, [], [], [], [])
 
-    def commit(self, batch: Batch) -> asyncio.Future[None]:
-        kept = asyncio.get_running_loop().create_future()
+    def commit(self, batch: Batch) -> Keeping:
+        kept = Keeping()
         self.batches.append(batch)
         self._waiting.append(kept)
         if not self.held:

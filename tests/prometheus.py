@@ -28,12 +28,13 @@ class Prometheus:
         folder: Path,
         targets: Mapping[str, str] | None = None,
         rules: dict[str, Any] | None = None,
+        access: dict[str, Any] | None = None,
     ) -> None:
         self._folder = folder
         self.data = folder / "data"
         (folder / "rules.yml").write_text(json.dumps(rules or {"groups": []}))
         scraped = [
-            {"job_name": job, "static_configs": [{"targets": [target]}]}
+            {"job_name": job, "static_configs": [{"targets": [target]}], **(access or {})}
             for job, target in (targets or {}).items()
         ]
         settings = {

@@ -7,11 +7,11 @@ from typing import NoReturn
 import pytest
 
 
-def program(name: str) -> str:
+def program(name: str, found_in: str = "Debian: prometheus, prometheus-alertmanager") -> str:
     """Give the path of a program; without it skip the test, or fail it where CI is set."""
     path = shutil.which(name)
     if path is None:
-        absent(f"{name} is not on the PATH (Debian: prometheus, prometheus-alertmanager)")
+        absent(f"{name} is not on the PATH ({found_in})")
     return path
 
 

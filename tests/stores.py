@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sr_exporter.model import Change, ChangeKind, Key, KeyRecord
 from sr_exporter.store.contract import Batch, Owed, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from sr_exporter.store.contract import Kept, Store
+
+T = TypeVar("T")
 
 FILE = "sr-exporter.sqlite3"
 
 
-def use(store: Store, act):
+def use(store: Store, act: Callable[[Store], Awaitable[T]]) -> T:
     """Load a store, act on it in a loop, and close it."""
 
-    async def run():
+    async def run() -> T:
         try:
             store.load()
             return await act(store)

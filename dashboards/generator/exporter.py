@@ -69,7 +69,7 @@ def _standing() -> list[Json]:
         stat(
             4,
             "Identifiers refused",
-            "Identifiers for which limits.identifiers left no room: they are not shown at all.",
+            "Identifiers for which limits left no room: they are not shown at all.",
             (12, 0, 4, 4),
             f"sum(sr_exporter_identifiers_refused{{{OURS}}})",
             ANY_IS_BAD,

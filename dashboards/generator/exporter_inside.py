@@ -168,4 +168,38 @@ def process() -> list[Json]:
             [line(f"scrape_duration_seconds{{{OURS}}} {ours}")],
             unit="s",
         ),
+        series(
+            55,
+            "Event loop lag",
+            "The longest in the last minute for which nothing was answered, heard or sent.",
+            (0, 78, 6, 7),
+            [line(f"sr_exporter_event_loop_lag_seconds{{{OURS}}} {ours}")],
+            unit="s",
+        ),
+        series(
+            56,
+            "Connections",
+            "Connections that are open, to the HTTP server and to the listener of events.",
+            (6, 78, 6, 7),
+            [
+                target(
+                    f"sr_exporter_connections{{{OURS}}} {ours}",
+                    legendFormat="{{instance}} {{listener}}",
+                )
+            ],
+            unit="short",
+        ),
+        series(
+            57,
+            "Limits met in 5 min",
+            "How often a limit held somebody off; docs/limits.md says what each means.",
+            (12, 78, 6, 7),
+            [
+                target(
+                    f"increase(sr_exporter_limited_total{{{OURS}}}[5m]) > 0 {ours}",
+                    legendFormat="{{instance}} {{limit}}",
+                )
+            ],
+            unit="short",
+        ),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,10 @@ from sr_exporter.config.values import BasicAuth, Tls
 from sr_exporter.redact import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from sr_exporter.config.reading import Section
     from sr_exporter.errors import Fault
 
 
@@ -29,35 +31,57 @@ def unreadable(error: OSError | ValueError) -> str:
 
 @dataclass(slots=True)
 class Files:
-    """Reads files whose names start at `directory`, and gathers their faults."""
+    """Reads files whose names start at `directory`, and gathers their faults.
+
+    A secret may be in the environment instead.
+    """
 
     directory: Path
     read_file: Callable[[Path], str]
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     faults: list[Fault] = field(default_factory=list)
 
-    def secret(self, place: Place | None) -> str:
-        """Read a file that holds one secret; "" if it cannot be had."""
-        name = place.text("a file name") if place else ""
-        if not (place and name):
-            return ""
-        if "://" in name:
-            # Not shown: it is the secret itself that was written here.
-            place.fault("must be a file name, not a URL")
-            return ""
+    def secret(self, section: Section, name: str) -> str:
+        """Read the secret that NAME_file or NAME_env says where to find; "" if it cannot be had."""
+        place = section.one_of(f"{name}_file", f"{name}_env")
+        return self.secret_at(place) if place else ""
+
+    def secret_at(self, place: Place) -> str:
+        """Read one secret where a key says it is; "" if it cannot be had."""
         before = len(self.faults)
-        secret = self.text(place, self.directory / name).strip()
+        who, text = self._variable(place) if place.path.endswith("_env") else self._file(place)
+        secret = text.strip()
         if len(self.faults) > before:
             return ""
         if not secret:
-            place.fault(f"{self.name(self.directory / name)} is empty")
+            place.fault(f"{who} is empty")
         elif not secret.isprintable():
-            place.fault(f"{self.name(self.directory / name)} must hold one line of text")
+            place.fault(f"{who} must hold one line of text")
             return ""
         return secret
 
-    def token(self, place: Place | None) -> str:
-        """Read a file that holds a token, fit for a header; "" if it cannot be had."""
-        token = self.secret(place)
+    def _file(self, place: Place) -> tuple[str, str]:
+        """Give what a file is called, and what is in it."""
+        name = place.text("a file name")
+        if "://" in name:
+            # Not shown: it is the secret itself that was written here.
+            place.fault("must be a file name, not a URL")
+            return "", ""
+        path = self.directory / name
+        return self.name(path), self.text(place, path) if name else ""
+
+    def _variable(self, place: Place) -> tuple[str, str]:
+        """Give what a variable of the environment holds; its name may be the secret itself."""
+        name = place.text("the name of an environment variable")
+        text = self.environment.get(name)
+        if name and text is None:
+            place.fault("names no environment variable that is set")
+        return "the environment variable", text or ""
+
+    def token(self, section: Section, name: str) -> str:
+        """Read a secret that is fit for a header; "" if it cannot be had."""
+        place = section.one_of(f"{name}_file", f"{name}_env")
+        token = self.secret_at(place) if place else ""
         if place and token and (not token.isascii() or " " in token):
             place.fault("must hold one token: ASCII letters, digits and signs, no spaces")
             return ""
@@ -68,7 +92,7 @@ class Files:
         username = section.name("username")
         if ":" in username:
             section.entries["username"].fault("must not hold a colon")
-        return BasicAuth(username, Secret(self.secret(section.need("password_file"))))
+        return BasicAuth(username, Secret(self.secret(section, "password")))
 
     def tls(self, place: Place, shape: str) -> Tls:
         file = place.section(SCHEMA, f"{shape}.tls").need("ca_file")

@@ -17,8 +17,8 @@ class Schema:
 
 
 _ACCESS: Final = ("basic_auth", "authorization", "tls")
-_BASIC_AUTH: Final = ("username", "password_file")
-_AUTHORIZATION: Final = ("type", "credentials_file")
+_BASIC_AUTH: Final = ("username", "password_file", "password_env")
+_AUTHORIZATION: Final = ("type", "credentials_file", "credentials_env")
 _TLS: Final = ("ca_file",)
 _PACE: Final = ("poll_interval", "timeout", "stale_after", "max_share")
 
@@ -37,7 +37,7 @@ SCHEMA: Final = Schema(
         "events.stream": ("listen", "advertise"),
         "events.datagram": ("listen", "unix"),
         "push": ("tokens",),
-        "push.tokens[]": ("token_file", "sources", "groups"),
+        "push.tokens[]": ("token_file", "token_env", "sources", "groups"),
         "alerts": ("rules", "report_rules", "subject_ttl", "watchdog", "watchdog_interval"),
         "alerts.rules[]": (
             *("source", "group", "identifier"),
@@ -53,14 +53,17 @@ SCHEMA: Final = Schema(
         "notifiers[].alertmanager.authorization": _AUTHORIZATION,
         "notifiers[].alertmanager.tls": _TLS,
         "notifiers[].webhook": (
-            *("url", "url_file", "send", "timeout", "max_age", "group_wait", "secret_file"),
-            *_ACCESS,
+            *("url", "url_file", "url_env", "send", "timeout", "max_age", "group_wait"),
+            *("secret_file", "secret_env", *_ACCESS),
         ),
         "notifiers[].webhook.basic_auth": _BASIC_AUTH,
         "notifiers[].webhook.authorization": _AUTHORIZATION,
         "notifiers[].webhook.tls": _TLS,
         "storage": ("retention",),
-        "limits": ("identifiers", "subjects", "notifications", "body_bytes"),
+        "limits": (
+            *("identifiers", "identifiers_per_source", "subjects", "notifications"),
+            *("body_bytes", "connections"),
+        ),
     },
 )
 
@@ -84,7 +87,9 @@ SPANS: Final = {
 NUMBERS: Final = {
     "max_share": (0.001, 1.0),
     "identifiers": (1, 10_000_000),
+    "identifiers_per_source": (1, 10_000_000),
     "subjects": (0, 100_000),
     "notifications": (100, 10_000_000),
     "body_bytes": (1024, 2**30),
+    "connections": (8, 1_000_000),
 }

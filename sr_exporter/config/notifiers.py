@@ -39,8 +39,9 @@ def _notifier(place: Place, files: Files, names: dict[str, str]) -> Alertmanager
     kind = section.one_of("alertmanager", "webhook")
     if not kind:
         return Alertmanager(name, ())
-    inner = section.entries[kind].section(SCHEMA, f"notifiers[].{kind}")
-    return _webhook(name, inner, files) if kind == "webhook" else _alertmanager(name, inner, files)
+    if kind is section.get("webhook"):
+        return _webhook(name, kind.section(SCHEMA, "notifiers[].webhook"), files)
+    return _alertmanager(name, kind.section(SCHEMA, "notifiers[].alertmanager"), files)
 
 
 def _alertmanager(name: str, section: Section, files: Files) -> Alertmanager:
@@ -61,16 +62,16 @@ def _alertmanager(name: str, section: Section, files: Files) -> Alertmanager:
 
 def _webhook(name: str, section: Section, files: Files) -> Webhook:
     defaults = Webhook(name, SecretUrl(""))
-    kind = section.one_of("url", "url_file")
-    url = _webhook_url(section.entries[kind], files) if kind else ""
-    send, secret = section.get("send"), section.get("secret_file")
+    place = section.one_of("url", "url_file", "url_env")
+    url = _webhook_url(place, files, open_=place is section.get("url")) if place else ""
+    send, signed = section.get("send"), {"secret_file", "secret_env"} & section.entries.keys()
     return Webhook(
         name,
         url=SecretUrl(url),
         send=send.choice(Send) if send else defaults.send,
         timeout_seconds=_span(section, "timeout", defaults.timeout_seconds),
         max_age_seconds=_span(section, "max_age", defaults.max_age_seconds),
-        secret=Secret(files.secret(secret)) if secret else None,
+        secret=Secret(files.secret(section, "secret")) if signed else None,
         access=_access(section, "notifiers[].webhook", [url], files),
         group_wait_seconds=_span(section, "group_wait", defaults.group_wait_seconds),
     )
@@ -100,7 +101,7 @@ def _authorization(place: Place, shape: str, files: Files) -> Authorization:
             said.fault("must not be Basic: use basic_auth")
         elif not _AUTH_SCHEME.fullmatch(scheme):
             said.fault("must be one word, such as Bearer")
-    return Authorization(scheme, Secret(files.token(section.need("credentials_file"))))
+    return Authorization(scheme, Secret(files.token(section, "credentials")))
 
 
 def _base_url(place: Place) -> str:
@@ -115,8 +116,8 @@ def _base_url(place: Place) -> str:
     return bare
 
 
-def _webhook_url(place: Place, files: Files) -> str:
-    url = files.secret(place) if place.path.endswith("url_file") else place.text("a URL")
+def _webhook_url(place: Place, files: Files, *, open_: bool) -> str:
+    url = place.text("a URL") if open_ else files.secret_at(place)
     if url and (what := url_fault(url, secret=True, auth_hint=_AUTH_HINT)):
         place.fault(what)
     return url

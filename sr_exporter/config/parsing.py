@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from sr_exporter.errors import ConfigError, Fault
 from sr_exporter.model import RESERVED_SOURCES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 
@@ -55,9 +56,10 @@ def parse(
     directory: Path,
     read_file: Callable[[Path], str] = read_text,
     find_files: Callable[[Path, str], Sequence[Path]] = find_files,
+    environment: Mapping[str, str] = os.environ,
 ) -> Config:
     """Read a configuration whose relative paths start at `directory`."""
-    reader = _Reader(Files(directory, read_file), find_files)
+    reader = _Reader(Files(directory, read_file, environment), find_files)
     config = reader.config(text)
     if reader.files.faults:
         raise ConfigError(reader.files.faults)
@@ -202,11 +204,11 @@ class _Reader:
 
     def token(self, place: Place) -> Token:
         section = place.section(SCHEMA, "push.tokens[]")
-        file = section.need("token_file")
-        token = self.files.token(file)
+        token = self.files.token(section, "token")
         digest = hashlib.sha256(token.encode()).digest()
-        if file and token and (first := self.tokens.setdefault(digest, file.path)) != file.path:
-            file.fault(f"holds the same token as {first}")
+        at = section.get("token_file") or section.get("token_env")
+        if at and token and (first := self.tokens.setdefault(digest, at.path)) != at.path:
+            at.fault(f"holds the same token as {first}")
         return Token(digest, _globs(section, "sources"), _globs(section, "groups"))
 
     # --- the rest
@@ -223,8 +225,12 @@ class _Reader:
         if place is None:
             return defaults
         section = place.section(SCHEMA, "limits")
+        identifiers = _whole(section, "identifiers", defaults.identifiers)
+        of_source = _whole(section, "identifiers_per_source", identifiers)
         return Limits(
-            identifiers=_whole(section, "identifiers", defaults.identifiers),
+            identifiers=identifiers,
+            identifiers_per_source=None if of_source >= identifiers else of_source,
+            connections=_whole(section, "connections", defaults.connections),
             subjects=_whole(section, "subjects", defaults.subjects),
             notifications=_whole(section, "notifications", defaults.notifications),
             body_bytes=_whole(section, "body_bytes", defaults.body_bytes),

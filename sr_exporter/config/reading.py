@@ -48,6 +48,8 @@ _KINDS: dict[type[yaml.Node], dict[str, str]] = {
 _QUOTABLE = frozenset({"a boolean", "a number", "a date"})
 Choice = TypeVar("Choice", bound=StrEnum)
 _NUMBERS = yaml.constructor.SafeConstructor()
+#: How deep brackets may be in brackets.
+_MOST_BRACKETS = 50
 #: How YAML 1.1 spells booleans.
 _FLAGS = {
     **dict.fromkeys(("yes", "true", "on"), True),
@@ -275,14 +277,15 @@ class Section:
             self.place.fault(f"{key} is required")
         return place
 
-    def one_of(self, first: str, second: str) -> str:
-        """Say which of two keys is there, exactly one of which must be; "" if not so."""
-        found = [key for key in (first, second) if key in self.entries]
+    def one_of(self, *keys: str) -> Place | None:
+        """Give the one of some keys that is there; exactly one of them must be."""
+        found = [self.entries[key] for key in keys if key in self.entries]
         if len(found) == 1:
             return found[0]
         if self.readable:
-            self.place.fault(f"exactly one of {first} and {second} is required")
-        return ""
+            listed = f"{', '.join(keys[:-1])} and {keys[-1]}"
+            self.place.fault(f"exactly one of {listed} is required")
+        return None
 
     def name(self, key: str) -> str:
         place = self.need(key)
@@ -293,11 +296,23 @@ class Section:
         return place.items() if place else []
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads no further where brackets are nested deeper than any configuration.
+
+    PyYAML looks ahead from each of them: a thousand would take it a second.
+    """
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        if self.flow_level == _MOST_BRACKETS:
+            raise yaml.scanner.ScannerError(None, None, "is nested too deeply", self.get_mark())
+        super().fetch_flow_collection_start(token)
+
+
 def read_yaml(text: str, path: str, faults: list[Fault]) -> Place | None:
     """Give the root of a file, None if it is empty or no YAML."""
     prefix = f"{path}, " if path else ""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "YAML"

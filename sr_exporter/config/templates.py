@@ -23,6 +23,10 @@ MOST_TEMPLATE_CHARACTERS: Final = 4096
 #: What a template gives is cut after so many.
 MOST_CHARACTERS: Final = 4096
 
+#: How deep expressions and conditions may be in one another: the time that Jinja takes to compile
+#: them grows with the third power of it, to a minute for 300.
+_DEEPEST: Final = 30
+
 #: What a template is given, with values of the kinds there are: a key, a lost
 #: source, and a subject of report texts.
 EXAMPLES: Final[tuple[Mapping[str, Any], ...]] = (
@@ -104,6 +108,9 @@ class _Environment(ImmutableSandboxedEnvironment):
             return self.undefined(obj=obj, name=str(argument))
 
 
+#: What may go wrong with values. A number of Python that has no digits, as `inf`, is a name to it.
+_FAILURES: Final = (TemplateError, ArithmeticError, LookupError, NameError, TypeError, ValueError)
+
 _environment = _Environment(
     # Annotations are plain text: whoever shows them escapes them.
     autoescape=False,
@@ -121,7 +128,7 @@ class Template:
         """Give the text for an alert; what fails at it is told in its place."""
         try:
             said = _compiled(self.text).render(values)
-        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except _FAILURES as error:
             return f"(this template failed: {error})"
         return said if len(said) <= MOST_CHARACTERS else said[: MOST_CHARACTERS - 1] + "…"
 
@@ -143,7 +150,7 @@ def template(text: str) -> Template:
     for values in EXAMPLES:
         try:
             compiled.render(values)
-        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except _FAILURES as error:
             about = values["alertname"]
             raise ValueError(f"fails for {about}: {error}") from None
     return Template(text)
@@ -156,7 +163,9 @@ def _compiled(text: str) -> jinja2.Template:
     return _environment.from_string(parsed)
 
 
-def _check(node: nodes.Node) -> None:
+def _check(node: nodes.Node, depth: int = 0) -> None:
+    if depth > _DEEPEST:
+        _refuse(node, "is nested too deeply")
     if not isinstance(node, _ALLOWED):
         _refuse(node, f"{type(node).__name__.lower()} is not allowed here")
     if isinstance(node, nodes.Name) and node.name not in NAMES:
@@ -166,7 +175,18 @@ def _check(node: nodes.Node) -> None:
     if isinstance(node, nodes.Getattr) and not _is_labels(node.node):
         _refuse(node, "only labels have parts")
     for child in node.iter_child_nodes():
-        _check(child)
+        _check(child, depth + 1)
+    # After those below it: it is worked out, which what is not allowed could make long.
+    if isinstance(node, nodes.Getitem) and _is_number(node.node):
+        _refuse(node, "numbers have no parts")
+
+
+def _is_number(node: nodes.Expr) -> bool:
+    """Whether it is one whatever the alert is; of parts of such Python warns as it compiles."""
+    try:
+        return not isinstance(node.as_const(), str | list | tuple)
+    except nodes.Impossible:
+        return False
 
 
 def _is_labels(node: nodes.Node) -> bool:

@@ -195,6 +195,10 @@ class Limits:
     subjects: int = 1_000
     #: Owed to one notifier.
     notifications: int = 250_000
+    #: Held of one source; None: as many as of all.
+    identifiers_per_source: int | None = None
+    #: To the HTTP server.
+    connections: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)

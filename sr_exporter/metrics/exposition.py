@@ -180,8 +180,13 @@ def sample_line(name: str, labels: Labels, value: float) -> str:
     """Write one sample under its full name, line end included; the same in all formats."""
     if not labels:
         return f"{name} {number(value)}\n"
+    return f"{name}{labels_text(labels)} {number(value)}\n"
+
+
+def labels_text(labels: Labels) -> str:
+    """Write labels as they stand between a sample's name and its value."""
     pairs = ",".join([f'{label}="{escape(text)}"' for label, text in sorted(labels)])
-    return f"{name}{{{pairs}}} {number(value)}\n"
+    return f"{{{pairs}}}"
 
 
 def escape(text: str) -> str:

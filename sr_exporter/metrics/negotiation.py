@@ -11,8 +11,6 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from isal import igzip
-
 from sr_exporter.metrics.exposition import TEXT, Escaping, Format, Syntax
 
 #: No honest header is longer; reading one must not hold up the loop.
@@ -20,9 +18,6 @@ _LONGEST = 4096
 
 _QUALITY = re.compile(r"0(?:\.[0-9]*)?|1(?:\.0*)?")
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
-
-#: Of 0 to 3: the loop's time is dearer than the network's bytes.
-_LEVEL = 1
 
 #: What we can answer, in the order a client gets it that has no preference.
 _OFFERS = (
@@ -99,9 +94,13 @@ def accepts_gzip(accept_encoding: str | None) -> bool:
     return gzip > 0 and gzip >= qualities.get("identity", 0.0)
 
 
-def compress(body: bytes) -> bytes:
-    """Compress into one gzip member; the same body always gives the same bytes."""
-    return igzip.compress(body, _LEVEL, mtime=0)
+def prefers(accept: str | None, media_type: str, other: str) -> bool:
+    """Say whether a type is accepted by its name, and not liked less than another is."""
+    qualities: dict[str, float] = {}
+    for kind, parameters in _elements(accept):
+        qualities[kind] = max(_quality(parameters) or 0.0, qualities.get(kind, 0.0))
+    quality = qualities.get(media_type, 0.0)
+    return quality > 0 and quality >= qualities.get(other, 0.0)
 
 
 # --- reading headers -----------------------------------------------------------------------

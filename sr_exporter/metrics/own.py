@@ -15,8 +15,12 @@ from prometheus_client import (
 )
 
 from sr_exporter import __version__
+from sr_exporter.limited import Limited
+from sr_exporter.metrics import faces
 from sr_exporter.metrics.events import EventMetrics
 from sr_exporter.metrics.exposition import Family, Kind, Sample, families_of
+from sr_exporter.metrics.lag import LoopLag
+from sr_exporter.metrics.polls import POLL_FAMILIES, PollMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,9 +29,12 @@ if TYPE_CHECKING:
 
 #: Every code the push route answers with, so that each counter exists at 0.
 PUSH_CODES = (200, 400, 401, 403, 413, 415, 503)
+#: Why the web configuration has requests turned away.
+WEB_REASONS = ("credentials", "busy", "rate_limit")
 RESULTS = ("accepted", "retried", "dead")
+#: What connections are made to.
+LISTENERS = ("http", "events")
 _LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-_DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class OwnMetrics:
@@ -35,6 +42,10 @@ class OwnMetrics:
 
     def __init__(self) -> None:
         self.events = EventMetrics()
+        self.polls = PollMetrics()
+        self.lag = LoopLag()
+        self.limited = Limited()
+        self._connections: dict[str, Callable[[], int]] = dict.fromkeys(LISTENERS, lambda: 0)
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -45,8 +56,8 @@ class OwnMetrics:
             ["code"],
             registry=self._registry,
         )
-        for code in PUSH_CODES:
-            self._push_requests.labels(str(code))
+        #: To look one up costs more than to count.
+        self._pushed = {code: self._push_requests.labels(str(code)) for code in PUSH_CODES}
         self._notifications = Counter(
             "sr_exporter_notifications",
             "Deliveries to notifiers, by how they ended.",
@@ -66,19 +77,6 @@ class OwnMetrics:
             ["notifier"],
             registry=self._registry,
         )
-        self._poll_duration = Histogram(
-            "opensips_sr_poll_duration_seconds",
-            "How long polls took, good or not.",
-            ["source"],
-            buckets=_DURATIONS,
-            registry=self._registry,
-        )
-        self._poll_interval = Gauge(
-            "opensips_sr_poll_interval_seconds",
-            "From the beginning of the last poll to the next.",
-            ["source"],
-            registry=self._registry,
-        )
         self._reload_good = Gauge(
             "sr_exporter_config_last_reload_successful",
             "Whether the configuration was last read without a fault.",
@@ -89,6 +87,25 @@ class OwnMetrics:
             "When the configuration was last read without a fault.",
             registry=self._registry,
         )
+        self._web_good = Gauge(
+            "sr_exporter_web_config_last_reload_successful",
+            "Whether the web configuration file is in force as it is; 1 without one.",
+            registry=self._registry,
+        )
+        self._web_good.set(1)
+        self._web_refused = Counter(
+            "sr_exporter_web_requests_refused",
+            "Requests that the web configuration had turned away.",
+            ["reason"],
+            registry=self._registry,
+        )
+        for reason in WEB_REASONS:
+            self._web_refused.labels(reason)
+        Gauge(
+            "sr_exporter_event_loop_lag_seconds",
+            "The longest that the event loop was late within the last minute.",
+            registry=self._registry,
+        ).set_function(self.lag.worst)
         build = Gauge(
             "sr_exporter_build_info",
             "Version of this exporter; always 1.",
@@ -106,13 +123,24 @@ class OwnMetrics:
     def not_configured(self) -> None:
         self._reload_good.set(0)
 
+    def watch_connections(self, http: Callable[[], int], events: Callable[[], int]) -> None:
+        """Ask at each scrape how many connections there are."""
+        self._connections = dict(zip(LISTENERS, (http, events), strict=True))
+
+    def web_configured(self) -> None:
+        self._web_good.set(1)
+
+    def web_not_configured(self) -> None:
+        self._web_good.set(0)
+
+    def web_refused(self, reason: str) -> None:
+        self._web_refused.labels(reason).inc()
+
     def add_source(self, source: str, interval_seconds: float) -> None:
-        self._poll_duration.labels(source)
-        self._poll_interval.labels(source).set(interval_seconds)
+        self.polls.add(source, interval_seconds)
 
     def remove_source(self, source: str) -> None:
-        self._poll_duration.remove(source)
-        self._poll_interval.remove(source)
+        self.polls.remove(source)
 
     def add_notifier(self, notifier: str, backlog: Callable[[], int]) -> None:
         for result in RESULTS:
@@ -129,13 +157,14 @@ class OwnMetrics:
     # --- what happens ----------------------------------------------------------------------
 
     def pushed(self, code: int) -> None:
-        self._push_requests.labels(str(code)).inc()
+        counted = self._pushed.get(code) or self._push_requests.labels(str(code))
+        counted.inc()
 
     def polled(self, source: str, duration_seconds: float) -> None:
-        self._poll_duration.labels(source).observe(duration_seconds)
+        self.polls.took(source, duration_seconds)
 
     def paced(self, source: str, interval_seconds: float) -> None:
-        self._poll_interval.labels(source).set(interval_seconds)
+        self.polls.paced(source, interval_seconds)
 
     def delivered(self, notifier: str, result: str) -> None:
         self._notifications.labels(notifier, result).inc()
@@ -146,7 +175,31 @@ class OwnMetrics:
     # --- at a scrape -----------------------------------------------------------------------
 
     def families(self, store: StoreFigures) -> Iterator[Family]:
+        """Give every family of the exporter itself, from scratch."""
+        yield from faces.anew(POLL_FAMILIES, self.polls.sources.items())
+        yield from self.small_families(store)
+
+    def small_families(self, store: StoreFigures) -> Iterator[Family]:
+        """Give those that do not grow with the number of polled sources."""
         yield from self.events.families()
+        yield Family(
+            "sr_exporter_limited_total",
+            Kind.COUNTER,
+            "How often a limit was met.",
+            [
+                Sample("", (("limit", limit.value),), count)
+                for limit, count in self.limited.counts.items()
+            ],
+        )
+        yield Family(
+            "sr_exporter_connections",
+            Kind.GAUGE,
+            "Connections that are open, by what listens.",
+            [
+                Sample("", (("listener", listener),), count())
+                for listener, count in self._connections.items()
+            ],
+        )
         yield from _of_store(store)
         yield from families_of(self._registry.collect())
 

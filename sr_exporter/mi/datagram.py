@@ -18,8 +18,8 @@ from sr_exporter.model import PollFailure
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from sr_exporter.mi.names import Names
     from sr_exporter.mi.places import Place
+    from sr_exporter.names import Names
 
 #: No datagram is larger: UDP's are under 64 KiB, and a Unix socket's are bounded by
 #: net.core.wmem_max, which is 208 KiB unless an operator raised it.
@@ -107,5 +107,5 @@ async def _within(seconds: float, answer: Awaitable[bytes]) -> bytes:
     except TimeoutError:
         raise MiError(PollFailure.TIMEOUT, f"no answer within {seconds:g} s") from None
     except OSError as error:
-        what = (error.strerror or str(error)).lower()
+        what = error.strerror.lower() if error.strerror else str(error)
         raise MiError(PollFailure.CONNECT, what) from None

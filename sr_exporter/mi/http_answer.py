@@ -46,6 +46,10 @@ class AnswerReader:
         self._whole = False
         self._reusable = False
 
+    @property
+    def whole(self) -> bool:
+        return self._whole
+
     def feed(self, data: bytes) -> Answer | None:
         """Take more bytes; give the answer once nothing more of it is wanted.
 
@@ -92,7 +96,7 @@ class AnswerReader:
     # --- what httptools calls ------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        if self._whole:
+        if self._status is not None:  # also where that one was refused: it stays so
             raise _MoreThanAskedError
 
     def on_status(self, _: bytes) -> None:

@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from sr_exporter.mi.datagram import UdpTransport, UnixTransport
 from sr_exporter.mi.fifo import FifoTransport
 from sr_exporter.mi.http import HttpTransport
-from sr_exporter.mi.names import Names
 from sr_exporter.mi.places import OwnFolder, Place
+from sr_exporter.names import Names
 
 if TYPE_CHECKING:
     from sr_exporter.mi.transport import Transport

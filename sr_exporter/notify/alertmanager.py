@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
+from sr_exporter.names import Names
 from sr_exporter.notify import alerts, credentials, payload, retry
 from sr_exporter.outbound import Outbound, OutboundError, Post
 from sr_exporter.redact import redact_url
@@ -40,8 +40,6 @@ MOST_SPLITS = 50
 #: What is answered to a batch of which nothing is stored: it is too big for a proxy, or an alert
 #: does not fit Alertmanager's own description. Of 400 the valid ones are stored.
 _REFUSED_WHOLE = (413, 422)
-#: What an answer's body says is of no use to us: it is not read.
-_LIMIT_BYTES = 0
 _LONGEST_BACKOFF_SECONDS = 30.0
 
 
@@ -60,12 +58,12 @@ class Instance:
         doubted: bool = False,
     ) -> None:
         self.url = url
-        self._notifier = notifier = config.name
+        self._notifier = config.name
         self._api = url + "/api/v2/alerts"
         self._book = book
         self._observer = observer
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"alertmanager-{notifier}")
-        self._outbound = Outbound(self._pool)
+        self._names = Names()
+        self._outbound = Outbound(self._names)
         self._config = config
         self._clock = clock
         self._told = 0
@@ -107,7 +105,7 @@ class Instance:
 
     def close(self) -> None:
         self._outbound.hang_up()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._names.close()
 
     async def part(self) -> None:
         """Resolve, once, whatever fires: this instance hears no more of it from us."""
@@ -214,12 +212,11 @@ class Instance:
             url=self._api,
             body=payload.alertmanager(batch, self._clock()),
             timeout_seconds=self._config.timeout_seconds,
-            limit_bytes=_LIMIT_BYTES,
             headers=credentials.headers(self._config.access),
             ca=credentials.trusted(self._config.access),
         )
         try:
-            answer = await self._outbound.post(post, wants_body=lambda _: False)
+            answer = await self._outbound.post(post)
         except OutboundError as error:
             return None, {}, str(error)
         except Exception as error:

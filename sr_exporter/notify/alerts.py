@@ -219,6 +219,10 @@ def is_about(record: AlertRecord, notifier: str) -> bool:
     return who_of(record) == who_of_notifier(notifier)
 
 
+def who_of_key(key: Key) -> Who:
+    return tuple(key.folded())
+
+
 def who_of(record: AlertRecord) -> Who:
     """Give whom a record is about, by its labels."""
     labels = record.labels

@@ -21,12 +21,14 @@ from sr_exporter.store.contract import AlertRecord
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sr_exporter.model import Key
     from sr_exporter.notify.alerts import Alert, Links, Who
     from sr_exporter.notify.rules import Rule
     from sr_exporter.outcome import Outcome
     from sr_exporter.state import State
 
+#: Of how many it is noted at most that they are to be looked at, where nobody is told: beyond
+#: that all that is not ready is looked at.
+MOST_NOTED = 20_000
 #: For how long a resolved alert is sent again: as Prometheus does.
 RESOLVED_SECONDS = 900.0
 
@@ -46,12 +48,17 @@ class AlertBook:
         self._state = state
         self._links = links
         self._rules = Rules()
+        #: Whether anything was looked at by them yet.
+        self._ruled = False
         self._firing: dict[Who, str] = {}
         #: By fingerprint, the one that changed last at the end.
         self._levels: dict[str, Level] = {}
         self._pending: dict[Who, None] = {}
+        #: What is to be looked at was not looked at each time that it changed.
+        self._unwatched = False
         #: Of whom something is said to begin in the future: that, and when it was first looked at.
         self._ahead: dict[Who, tuple[float, float]] = {}
+        self._kept: dict[Who, None] = {}  # whose alerts fire on though all is well again
         #: When subjects ended whose alerts fire on.
         self._subject_ended: dict[Who, float] = {}
         #: Subjects that no report rule is for any more, whose alerts are to end.
@@ -80,12 +87,17 @@ class AlertBook:
                 self._firing[alerts.who_of(record)] = record.fingerprint
 
     def change_rules(self, rules: Rules) -> None:
-        """Have the next `refresh` look at everything by these rules."""
-        self._rules = rules
+        """Have the next `refresh` look at everything by these rules, if they are others."""
+        if not self._ruled or not rules.say_as(self._rules):
+            self.look_at_everything()
+        self._rules, self._ruled = rules, True
+
+    def look_at_everything(self) -> None:
+        """Have the next `refresh` look at all that fires or might."""
         self._pending[alerts.NOBODY] = None
         self._pending.update(dict.fromkeys(self._firing))
         for entry in self._state.not_ready:
-            self._pending[_who(entry.key)] = None
+            self._pending[alerts.who_of_key(entry.key)] = None
         for reported in self._state.reported():
             self._pending[reported.who] = None
         for source in self._state.sources.values():
@@ -96,7 +108,7 @@ class AlertBook:
         """Remember whom to look at again."""
         self._note_beginnings(outcome, now)
         for key in (*outcome.entries, *outcome.removed):
-            self._pending[_who(key)] = None
+            self._pending[alerts.who_of_key(key)] = None
         for turn in outcome.subjects:
             self._pending[turn.who] = None
             if turn.ending is not None and turn.ending.end is End.UNREAD:
@@ -111,7 +123,7 @@ class AlertBook:
                 self._up[name] = source.up
                 for entry in self._state.not_ready:
                     if entry.group.source is source:
-                        self._pending[_who(entry.key)] = None
+                        self._pending[alerts.who_of_key(entry.key)] = None
                 self._pending.update(dict.fromkeys(one.who for one in source.reported()))
         for name in outcome.sources_removed:
             self._up.pop(name, None)
@@ -120,19 +132,45 @@ class AlertBook:
         """Have what is told to begin in the future begin now, whenever the next look is."""
         for entry in outcome.entries.values():
             if not entry.ready and entry.ready_changed_at > now:
-                self._began(_who(entry.key), entry.ready_changed_at, now)
+                self._began(alerts.who_of_key(entry.key), entry.ready_changed_at, now)
 
-    def refresh(self, now: float) -> dict[str, AlertRecord | None]:
-        """Bring the levels up to date. Gives what changed, for the store."""
+    def note(self, outcome: Outcome, now: float) -> bool:
+        """Do as `observe` does for who looks now and then only: what ends and begins in between
+        is two. Gives False when there is so much that everything is to be looked at.
+        """
+        self._unwatched = True
+        if self._firing or outcome.subjects or outcome.named or outcome.sources_removed:
+            self.observe(outcome, now)
+        else:
+            for entry in outcome.entries.values():
+                if not entry.ready:
+                    self.observe(outcome, now)
+                    break
+            for name in outcome.sources:
+                self._pending[name,] = None
+        if len(self._pending) <= MOST_NOTED:
+            return True
+        self._pending.clear()
+        return False
+
+    @property
+    def behind(self) -> int:
+        """Give how many the next `refresh` is to look at."""
+        return len(self._pending)
+
+    def refresh(self, now: float, most: int | None = None) -> dict[str, AlertRecord | None]:
+        """Bring the levels up to date, `most` of them. Gives what changed, for the store."""
         while self._due and self._due[0][0] <= now:
             due, _, who = heapq.heappop(self._due)
             self._pending[who] = None
             if self._looked_at.get(who) == due:
                 del self._looked_at[who]
-        pending, self._pending = self._pending, {}
         changed: dict[str, AlertRecord | None] = {}
-        for who in pending:
+        for who in list(itertools.islice(self._pending, most)):
+            del self._pending[who]
             self._look(who, now, changed)
+        if not self._pending:
+            self._unwatched = False
         self._forget_resolved(now, changed)
         return changed
 
@@ -155,15 +193,25 @@ class AlertBook:
         for mark in self._firing.values():
             yield self._levels[mark].record
 
+    def kept(self) -> Iterator[AlertRecord]:
+        """Give the alerts that a rule keeps firing though all is well again."""
+        yield from (record for who in self._kept if (record := self.told(who)) is not None)
+
     def told(self, who: Who) -> AlertRecord | None:
         """Give the alert of somebody as it was given out, while it fires."""
         mark = self._firing.get(who)
         return None if mark is None else self._levels[mark].record
 
     def _look(self, who: Who, now: float, changed: dict[str, AlertRecord | None]) -> None:
-        wanted = self._wanted(who, now) if who else self._watchdog(now)
         mark = self._firing.get(who)
+        self._kept.pop(who, None)
+        if mark is not None and self._unwatched and self._ended_unseen(who, mark, now):
+            del self._firing[who]
+            self._change(replace(self._levels[mark].record, resolved_at=now), now, changed)
+            mark = None
+        wanted = self._wanted(who, now) if who else self._watchdog(now)
         if mark is not None and wanted is None and self._goes_on(who, mark, now):
+            self._kept[who] = None
             return
         if mark is not None and (wanted is None or wanted.fingerprint != mark):
             del self._firing[who]
@@ -190,6 +238,22 @@ class AlertBook:
         if held is None or held.record != record:
             self._firing[who] = record.fingerprint
             self._change(record, now, changed)
+
+    def _ended_unseen(self, who: Who, mark: str, now: float) -> bool:
+        """Whether what fires is so anew: that it ended in between, nobody looked at."""
+        found = self._find(who)
+        began: float | None = None
+        if isinstance(found, Source):
+            began, rule = found.down_since, self._rules.for_source(found.name)
+        elif isinstance(found, Entry):
+            began = None if found.ready else found.ready_changed_at
+            rule = self._rules.for_key(found.key, early=found.early)
+        elif isinstance(found, Reported):
+            began = None if found.record is None else found.record.since
+            rule = self._rules.for_key(found.entry.key, early=False)
+        if began is None or rule.keep_firing_seconds:
+            return False
+        return self._levels[mark].record.starts_at < began <= now
 
     def _watchdog(self, now: float) -> Alert | None:
         return alerts.of_watchdog(self._links, now) if self._rules.watchdog else None
@@ -332,7 +396,3 @@ class AlertBook:
         if ends < self._looked_for.get(mark, math.inf):
             self._looked_for[mark] = ends
             heapq.heappush(self._ended, (ends, mark))
-
-
-def _who(key: Key) -> Who:
-    return tuple(key.folded())

@@ -20,6 +20,7 @@ from sr_exporter.notify import payload
 from sr_exporter.notify.alerts import Alert
 from sr_exporter.notify.retry import LONGEST_BACKOFF_SECONDS
 from sr_exporter.store.contract import Batch, Owed, Standing
+from sr_exporter.threads import elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +113,7 @@ class Letters:
         queues = [self._outbox.queues[name] for name in names if name in self._outbox.queues]
         rows = [owed for queue in queues for owed in queue.rows()]
         # There may be very many.
-        return await asyncio.to_thread(_first, rows, asked, self._clock())
+        return await elsewhere(_first, rows, asked, self._clock())
 
     async def retry(self, row_id: str) -> Owed:
         """Have a dead letter delivered; gives it as it is owed, once that is kept.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: The longest time between two looks: our clock may have jumped.
 LONGEST_WAIT_SECONDS = 5.0
+#: How many alerts are looked at before others have their turn: in some 10 ms.
+LOOKS = 100
 
 
 class Levels:
@@ -29,26 +31,44 @@ class Levels:
         store: Store,
         wake: Callable[[], None],
         clock: Callable[[], float],
+        *,
+        followed: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`followed` says whether anybody is told of alerts; if not, the book waits for readers.
+
+        Each look costs as much as a few changes, and a key that flaps takes one every time.
+        """
         self._book = book
         self._store = store
         self._wake = wake
+        self._followed = followed
+        #: More was not looked at than the book notes, for nobody is told.
+        self._missed = False
         self._clock = clock
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Future[None]] = set()
 
     def observe(self, outcome: Outcome) -> None:
-        self._book.observe(outcome, self._clock())
-        self._changed.set()
+        if self._followed():
+            self._book.observe(outcome, self._clock())
+            self._changed.set()
+        elif not self._missed:
+            self._missed = not self._book.note(outcome, self._clock())
 
     def refresh(
-        self, owed: dict[str, Owed | None] | None = None, *, now: float | None = None
+        self,
+        owed: dict[str, Owed | None] | None = None,
+        *,
+        now: float | None = None,
+        most: int | None = None,
     ) -> asyncio.Future[None] | None:
         """Bring the book up to date. What changed is kept, by one commit with what is owed.
 
         Gives what resolves when that is over; None when there was nothing to keep.
         """
-        changed = self._book.refresh(self._clock() if now is None else now)
+        if most is None:
+            self._look_again()
+        changed = self._book.refresh(self._clock() if now is None else now, most)
         if not changed and not owed:
             return None
         if changed:
@@ -64,14 +84,31 @@ class Levels:
         """Follow for ever."""
         while True:
             self._changed.clear()
-            self.refresh()
-            due = self._book.next_due()
+            due = None
+            if self._followed():
+                await self.catch_up()
+                due = self._book.next_due()
             wait = LONGEST_WAIT_SECONDS
             if due is not None:
                 wait = min(wait, max(0.001, due - self._clock()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._changed.wait()
+
+    async def catch_up(self) -> None:
+        """Bring the book up to date in turns: whoever reads it then sees what is so now."""
+        self._look_again()
+        # What is observed meanwhile is for the next time: there might be no end of it.
+        left = self._book.behind
+        self.refresh(most=LOOKS)
+        while (left := left - LOOKS) > 0:
+            await asyncio.sleep(0)
+            self.refresh(most=LOOKS)
+
+    def _look_again(self) -> None:
+        if self._missed:
+            self._missed = False
+            self._book.look_at_everything()
 
     async def settle(self) -> None:
         """Wait until what changed is kept."""

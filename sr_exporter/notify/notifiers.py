@@ -66,7 +66,7 @@ class Notifiers:
         self._clock = clock
         self._book = book
         self._outbox = outbox
-        self._levels = Levels(book, store, self._wake, clock)
+        self._levels = Levels(book, store, self._wake, clock, followed=lambda: bool(self._senders))
         self._watchdog = Watchdog(links, clock)
         self._senders: dict[str, Sender] = {}
         self._following = False
@@ -79,6 +79,15 @@ class Notifiers:
     def observe(self, outcome: Outcome) -> None:
         """Follow what is observed."""
         self._levels.observe(outcome)
+
+    async def catch_up(self) -> None:
+        """Bring the book of alerts up to date: where nobody is told it waits for its readers."""
+        await self._levels.catch_up()
+
+    def set_clock(self, by_seconds: float) -> None:
+        """Be told that our clock was set: what is owed is not late, or early, for that."""
+        for queue in self._outbox.queues.values():
+            queue.set_clock(by_seconds)
 
     def restore(self, kept: Kept, configured: Iterable[Config], rules: Rules) -> None:
         """Take up what was owed and given out before; `configure` with the same follows."""
@@ -94,7 +103,7 @@ class Notifiers:
         now = self._clock()
         wanted = {one.name: one for one in configured}
         owed = self._rename(wanted)
-        if self._following:
+        if self._senders:
             self._levels.refresh(now=now)  # by the rules of before, as the outbox stands
         gone = [name for name, sender in self._senders.items() if not _fits(sender, wanted, name)]
         urls = {one.url.reveal() for one in configured if isinstance(one, Webhook)}
@@ -107,7 +116,8 @@ class Notifiers:
             quiet={name for name in gone if _url_of(self._senders[name]) in urls},
         )
         self._book.change_rules(rules)
-        kept = self._levels.refresh(owed, now=now)
+        # Where nobody is told, the book waits for its readers.
+        kept = self._levels.refresh(owed, now=now, most=None if configured else 0)
         if kept is not None:
             kept.add_done_callback(lambda _: self._outbox.kept(list(owed)))
         leaving = [self._senders.pop(name) for name in gone]
@@ -141,7 +151,8 @@ class Notifiers:
 
     async def stop(self) -> None:
         """Make one last round of deliveries, within a time limit; what is left stays owed."""
-        self._levels.refresh()
+        if self._senders:
+            self._levels.refresh()
         await self._watchdog.stop()
         senders = list(self._senders.values())
         if not await _within(sender.drain() for sender in senders):

@@ -237,6 +237,8 @@ def _go_labels(labels: dict[str, str]) -> str:
 
 def _go_quoted(text: str) -> str:
     """Write a string as Go's strconv.Quote does."""
+    if text.isprintable() and _GO_SHORT.keys().isdisjoint(text):
+        return f'"{text}"'
     return '"' + "".join(map(_go_escaped, text)) + '"'
 
 

@@ -105,6 +105,13 @@ class Rules:
         # Few groups have many identifiers: what fits a group is not looked for at each of them.
         self._of_group = lru_cache(_REMEMBERED)(self._find_of_group)
 
+    def say_as(self, others: Rules) -> bool:
+        """Whether these decide as others do; False where that is not certain."""
+        said = [line.said for line in self._configured]
+        return self.watchdog == others.watchdog and said == [
+            line.said for line in others._configured
+        ]
+
     def for_key(self, key: Key, *, early: bool) -> Rule:
         """Give the rule of a key that is not ready; `early`: since its source started."""
         identifier = fold(key.identifier)

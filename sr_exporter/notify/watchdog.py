@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
+from sr_exporter.names import Names
 from sr_exporter.notify import alerts, payload, webhook
 from sr_exporter.notify.edges import FIRST, OVER
 from sr_exporter.outbound import Outbound, OutboundError
@@ -101,8 +101,8 @@ class Beats:
         self._record = record
         self._interval_seconds = interval_seconds
         self._links = links
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"watchdog-{config.name}")
-        self._outbound = Outbound(self._pool)
+        self._names = Names()
+        self._outbound = Outbound(self._names)
         #: Whether a beat was taken by this receiver.
         self._heard = False
         self._error: str | None = None
@@ -142,7 +142,7 @@ class Beats:
         if self._beating is not None:
             self._beating.cancel()
         self._outbound.hang_up()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._names.close()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -166,9 +166,7 @@ class Beats:
         # When the next one is due, this one comes too late.
         timeout = min(post.timeout_seconds, self._interval_seconds)
         try:
-            answer = await self._outbound.post(
-                replace(post, timeout_seconds=timeout), wants_body=lambda _: False
-            )
+            answer = await self._outbound.post(replace(post, timeout_seconds=timeout))
         except OutboundError as error:
             return str(error)
         except Exception as error:

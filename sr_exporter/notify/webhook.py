@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,10 +13,12 @@ import msgspec
 import structlog
 
 from sr_exporter.errors import NotKept
+from sr_exporter.names import Names
 from sr_exporter.notify import credentials, payload, retry
 from sr_exporter.outbound import Outbound, OutboundError, Post
 from sr_exporter.store.contract import Batch, Standing
 from sr_exporter.tasks import end
+from sr_exporter.threads import elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,9 +35,6 @@ log = structlog.get_logger(__name__)
 
 #: How many notifications are under way at once, each of another key.
 LANES = 4
-#: An answer's body says nothing to us and is never read, which costs its connection: a 2xx
-#: must settle whatever follows it.
-_LIMIT_BYTES = 0
 #: Not an error of the receiver: the configuration changed while it was asked.
 _BROKEN_OFF = "broken off"
 #: What is answered to a burst that is too big, or of which one alert does not please.
@@ -48,7 +46,7 @@ _AWAY_SECONDS = 5.0
 
 
 class WebhookSender:
-    """Sends one notifier's queue, on threads of its own, so that it delays nobody else."""
+    """Sends one notifier's queue, on connections of its own, so that it delays nobody else."""
 
     def __init__(
         self,
@@ -66,12 +64,12 @@ class WebhookSender:
         self._store = store
         self._observer = observer
         self._clock = clock
-        self._pool = ThreadPoolExecutor(LANES, thread_name_prefix=f"webhook-{config.name}")
-        self._lanes = [Outbound(self._pool) for _ in range(LANES)]
+        self._names = Names()
+        self._lanes = [Outbound(self._names) for _ in range(LANES)]
         self._idle = list(self._lanes)
         #: Why it did not take what it was last sent; None: it did.
         self.error = error
-        #: When each row that was attempted was first due: a rule's `for` is no age.
+        #: When each row that was attempted was first due, were our clock never set: no `for`.
         self._first_due: dict[str, float] = {}
         #: Since when nothing was taken; None while something is.
         self._refused_since: float | None = None
@@ -147,7 +145,7 @@ class WebhookSender:
             self._reading.cancel()
         for lane in self._lanes:
             lane.hang_up()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._names.close()
 
     def _read_ahead(self) -> None:
         """Have bodies read that were left to the store, many at once, before they are needed."""
@@ -176,7 +174,7 @@ class WebhookSender:
         self._queue.settle(left, self._clock() + retry.LONGEST_BACKOFF_SECONDS)
 
     async def _deliver(self, parcel: Parcel, lane: Outbound) -> None:
-        attempt = parcel.attempted()
+        attempt, config = parcel.attempted(), self._config
         bodies, error = await self._read(attempt)
         lost = [owed for owed in attempt.rows if owed.id not in bodies and not error]
         status: int | None = None
@@ -190,11 +188,9 @@ class WebhookSender:
         if error is _BROKEN_OFF or lost:
             self._queue.settle(attempt, retry_at=now)
             self._forget(lost)
-            self._changed.set()
             return
         if status in _REFUSED_WHOLE and len(attempt.rows) > 1:
             self._queue.halve(attempt, now)
-            self._changed.set()
             return
         decision = retry.decide(
             status=status,
@@ -221,7 +217,9 @@ class WebhookSender:
                     self._observer.retried(self.name)
                     if retry.retry_after(headers, now):
                         self._asked_to_wait.add(owed.id)
-                self._queue.settle(attempt, retry_at=now + delay)
+                # What was under way while it was configured anew waits no longer than the rest.
+                again = now + delay if self._config is config else now
+                self._queue.settle(attempt, retry_at=again)
             case retry.Dead(reason=reason):
                 self._tell(reason)
                 await self._end(attempt, self._give_up(attempt, reason))
@@ -229,10 +227,10 @@ class WebhookSender:
 
     def _due_since(self, parcel: Parcel) -> float:
         """Give since when all of it is due: nothing is given up before its time."""
-        return max(
-            self._first_due.setdefault(owed.id, max(owed.created_at, owed.due_at))
-            for owed in parcel.rows
-        )
+        set_by = self._queue.clock_set_by
+        rows = (self._queue.get(owed.id) or owed for owed in parcel.rows)
+        since = {owed.id: max(owed.created_at, owed.due_at) - set_by for owed in rows}
+        return set_by + max(self._first_due.setdefault(*one) for one in since.items())
 
     def _give_up(self, attempt: Parcel, reason: str) -> dict[str, Owed | None]:
         """Make dead letters of what was attempted, each row one of its own."""
@@ -299,9 +297,9 @@ class WebhookSender:
         body = members[0]
         if parcel.grouped:
             # There may be very many.
-            body = await asyncio.to_thread(payload.webhook_of_source, members)
+            body = await elsewhere(payload.webhook_of_source, members)
         post = request(self._config, parcel.id, body)
-        posting = asyncio.ensure_future(lane.post(post, wants_body=lambda _: False))
+        posting = asyncio.ensure_future(lane.post(post))
         self._posting.add(posting)
         try:
             await asyncio.wait({posting})
@@ -374,7 +372,6 @@ def request(config: Webhook, delivery_id: str, body: bytes) -> Post:
         url=config.url.reveal(),
         body=body,
         timeout_seconds=config.timeout_seconds,
-        limit_bytes=_LIMIT_BYTES,
         headers={
             "X-SR-Delivery": delivery_id,
             **credentials.headers(config.access),

@@ -92,7 +92,8 @@ def of_notifier(entry: Entry, since: float) -> dict[str, str]:
         description = (
             f"{_since(since)}{entry.details or 'it is not known why'}."
             f" People paged by {name} may miss alerts now. See that its receiver runs, that the"
-            f" exporter reaches it, and what it is owed: sr-exporter notifications list."
+            " exporter reaches it, and what it is owed: sr-exporter notifications list"
+            " --state owed."
         )
     said = {"summary": summary, "description": description, "status": str(entry.status)}
     return said if entry.details is None else said | {"details": entry.details}

@@ -58,6 +58,10 @@ class Group:
     name: str
     held: dict[str, Identifier] = field(default_factory=dict)
 
+    @property
+    def ready(self) -> bool:
+        return all(identifier.ready for identifier in self.held.values())
+
     def identifiers(self) -> Iterable[Identifier]:
         return reversed(self.held.values())
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sr_exporter.simulator.servers import NO_COMMANDS
 from sr_exporter.wire.answers import answer
 from sr_exporter.wire.calls import UnprintableId
+from sr_exporter.wire.mi_http import HTML, JSON, UNSUPPORTED, Heard, heard
 
 if TYPE_CHECKING:
     from sr_exporter.simulator.requests import Request
@@ -19,8 +20,6 @@ RECEIVE_BUF_SIZE = 1024
 #: httpd's `buf_size`, the longest answer, as the Debian init script makes it.
 BUF_SIZE = 1024 * 1024
 
-_JSON = "application/json"
-_HTML = "text/html"
 ROOT = "/mi"
 _REASONS = {
     200: "OK",
@@ -47,7 +46,7 @@ class BasicAuth(NamedTuple):
 
 class Reply(NamedTuple):
     status: int
-    content_type: str | None = _JSON
+    content_type: str | None = JSON
     #: None for an answer that has none, and therefore no end.
     body: bytes | None = None
     challenge: str | None = None
@@ -72,8 +71,7 @@ def _page(status: int, text: str, **more: Any) -> Reply:
     return Reply(status, body=f"<html><body>{text}</body></html>".encode(), **more)
 
 
-_UNSUPPORTED = _page(406, "Unsupported HTTP request!", content_type=_HTML)
-_NO_SUCH_PATH = _page(400, "Unable to parse URL!", content_type=_HTML)
+_NO_SUCH_PATH = _page(400, "Unable to parse URL!", content_type=HTML)
 
 
 def reply_to(
@@ -91,21 +89,22 @@ def reply_to(
     """
     if auth is not None and not auth.admits(request):
         return _page(401, "Unauthorized", content_type=None, challenge=auth.realm)
-    if request.method == "POST":
-        return _reply_to_post(request, node, now, buf_size, commands)
-    if request.method == "GET":
-        return Reply(405) if _is_under_root(request.path) else _NO_SUCH_PATH
-    return _UNSUPPORTED
+    match heard(request.method, request.headers.get("content-type", "")):
+        case Heard.GET:
+            return Reply(405) if _is_under_root(request.path) else _NO_SUCH_PATH
+        case Heard.OTHER_METHOD:
+            return Reply(406, HTML, UNSUPPORTED)
+        case Heard.FORM:
+            return Reply(400)
+        case Heard.OTHER_TYPE:
+            return None
+        case Heard.CALL:
+            return _reply_to_call(request, node, now, buf_size, commands)
 
 
-def _reply_to_post(
+def _reply_to_call(
     request: Request, node: SrView, now: float, buf_size: int, commands: Commands
-) -> Reply | None:
-    content_type = request.headers.get("content-type", "").lower()
-    if content_type.startswith("application/x-www-form-urlencoded"):
-        return Reply(400)
-    if not content_type.startswith(_JSON):
-        return None
+) -> Reply:
     if not _is_under_root(request.path):
         return _NO_SUCH_PATH
     if not 0 < len(request.body) <= RECEIVE_BUF_SIZE:

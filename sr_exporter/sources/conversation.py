@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sr_exporter.ingest import Ingest
     from sr_exporter.mi.client import MiClient
     from sr_exporter.sources.doubts import Doubts
+    from sr_exporter.sources.firsts import Firsts
     from sr_exporter.sources.pacing import Pace
     from sr_exporter.sources.poll import Poller
     from sr_exporter.sources.subscription import Subscription
@@ -57,6 +58,7 @@ class Conversation:
         doubts: Doubts,
         subscription: Subscription | None,
         observer: PollObserver,
+        firsts: Firsts,
         *,
         clock: Callable[[], float],
     ) -> None:
@@ -68,6 +70,7 @@ class Conversation:
         self._pace = pace
         self._doubts = doubts
         self._observer = observer
+        self._firsts = firsts
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         #: When the next poll is planned, and when there is room for it.
@@ -75,6 +78,8 @@ class Conversation:
         #: When the last poll began; None: there was none.
         self._polled_at: float | None = None
         self._woken = asyncio.Event()
+        #: Since when a poll is under way, until what it heard is held; None: none is. Unix seconds.
+        self.polling_since: float | None = None
         #: When the request under way began; None while there is none.
         self._began: float | None = None
 
@@ -147,7 +152,11 @@ class Conversation:
     async def _turn(self) -> None:
         """Ask what is due."""
         if self._is_due(self._next_poll):
-            await self._poll()
+            self.polling_since = self._clock()
+            try:
+                await self._poll()
+            finally:
+                self.polling_since = None
         if self.subscription is not None and self._is_due(self.subscription.due):
             await self._subscribe(self.subscription)
         if self._is_due(self._doubts_due()) and (key := self._doubts.take()):
@@ -176,6 +185,10 @@ class Conversation:
             if self.subscription is not None:
                 self.subscription.not_polled(heard.reason)
             return
+        if self.source in self._firsts:
+            took = self._loop.time() - began
+            identifiers = self._ingest.identifiers(self.source)
+            self._firsts.polled(self.source, identifiers, took, self._poller.asked)
         self._doubts.poll_ended(heard.statuses)
         if self.subscription is not None:
             self.subscription.polled(self._ingest.start_time(self.source))

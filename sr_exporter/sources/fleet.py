@@ -13,6 +13,7 @@ from sr_exporter.mi.client import MiClient
 from sr_exporter.mi.transports import Transports
 from sr_exporter.sources.conversation import Conversation, PollObserver
 from sr_exporter.sources.doubts import Doubts
+from sr_exporter.sources.firsts import Firsts
 from sr_exporter.sources.pacing import Pace, first_delay, phase
 from sr_exporter.sources.poll import Poller
 from sr_exporter.sources.subscription import Subscription
@@ -72,6 +73,7 @@ class Fleet:
         self._leaving: dict[str, list[asyncio.Task[None]]] = {}
         self._transports = Transports()
         self._slots = asyncio.Semaphore(_polls_at_once())
+        self._firsts = Firsts()
 
     def configure(self, sources: Sequence[Source], listening: str = "") -> None:
         """Poll these, and no others. Who is configured as before is not disturbed.
@@ -89,6 +91,7 @@ class Fleet:
         for name in [name for name in self._members if name not in wanted]:
             self._cut_off(self._members.pop(name), ends=True)
             self._observer.remove_source(name)
+            self._firsts.forget(name)
         changed = [
             (index, source, socket)
             for index, source in enumerate(sources)
@@ -122,6 +125,14 @@ class Fleet:
             if (subscription := member.conversation.subscription) is not None
         }
 
+    def asking(self) -> dict[str, float]:
+        """Tell since when polls are under way, by source."""
+        return {
+            name: since
+            for name, member in self._members.items()
+            if (since := member.conversation.polling_since) is not None
+        }
+
     async def stop(self) -> None:
         """Poll no more, and have the sources forget us as far as they answer in time."""
         for member in self._members.values():
@@ -132,6 +143,7 @@ class Fleet:
             await asyncio.wait(leaving, timeout=END_SECONDS)
             await end(leaving)
         self._transports.close()
+        self._firsts.stop()
 
     def _is_new(self, source: Source, socket: str) -> bool:
         member = self._members.get(source.name)
@@ -169,9 +181,11 @@ class Fleet:
             if socket
             else None,
             self._observer,
+            self._firsts,
             clock=self._clock,
         )
         self._observer.add_source(source.name, interval)
+        self._firsts.expect(source.name)
         delay = max(delay, pace.soonest - now)
         leaving = {task for one in (source.name, source.mi) for task in self._leaving.get(one, ())}
         talking = self._tasks.start(f"poll {source.name}", self._talk(conversation, delay, leaving))

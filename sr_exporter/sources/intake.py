@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from sr_exporter.errors import NotKept
+from sr_exporter.limited import Limited
 from sr_exporter.model import Rejection
+from sr_exporter.seldom import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -18,14 +20,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: One refusal of a kind is told of in so many seconds; the others are counted.
-TELL_SECONDS = 60.0
 #: How long what was taken may take to be kept, and answered, at an end.
 STOP_SECONDS = 3.0
 #: As much of a stranger's words as is shown.
 _SHOWN = 100
-#: So many senders are known apart in what was logged of them.
-MOST_KINDS = 1000
 
 
 class EventObserver(Protocol):
@@ -44,47 +42,16 @@ class EventObserver(Protocol):
         """Ask at each scrape how many the kernel dropped; None: nobody can tell any more."""
 
 
-class Seldom:
-    """Lets one log line of a kind through in a while: who is refused does not write our log.
-
-    A kind is told by what it is of, such as its sender; of so many senders at a time that all
-    cannot be known the rest are one.
-    """
-
-    def __init__(self) -> None:
-        #: When a kind was last told of, and how many came since.
-        self._told: dict[tuple[object, str], tuple[float, int]] = {}
-
-    def tell(self, kind: object, of: str, what: str, **more: object) -> None:
-        """Log a warning, unless one of its kind was logged a moment ago."""
-        now = asyncio.get_running_loop().time()
-        key = kind, of
-        if key not in self._told and len(self._told) >= MOST_KINDS:
-            self._forget(now)
-            if len(self._told) >= MOST_KINDS:
-                key = kind, ""
-        told_at, untold = self._told.get(key, (-TELL_SECONDS, 0))
-        if now < told_at + TELL_SECONDS:
-            self._told[key] = (told_at, untold + 1)
-            return
-        self._told[key] = (now, 0)
-        log.warning(what, **more, **({"more_like_it": untold} if untold else {}))
-
-    def _forget(self, now: float) -> None:
-        self._told = {
-            key: (told_at, untold)
-            for key, (told_at, untold) in self._told.items()
-            if now < told_at + TELL_SECONDS
-        }
-
-
 class Intake:
     """Passes events on, and counts them."""
 
-    def __init__(self, ingest: Ingest, observer: EventObserver) -> None:
+    def __init__(
+        self, ingest: Ingest, observer: EventObserver, limited: Limited | None = None
+    ) -> None:
         self._ingest = ingest
+        self.limited = limited or Limited()
         self._observer = observer
-        self.seldom = Seldom()
+        self.seldom = Seldom(log)
 
     def take(self, events: Sequence[Statement]) -> asyncio.Future[None]:
         """Apply events at once, in order; what is given resolves when they are kept.

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sr_exporter.errors import MiError, NotFound
 from sr_exporter.model import PollFailure, fold
+from sr_exporter.sources.firsts import Asked
 from sr_exporter.sources.refusals import Allowance, Refusals, told
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Iterable
 
     from sr_exporter.mi.client import Command, MiClient
 
@@ -46,6 +47,8 @@ class Ladder:
         self._alive = alive
         self._clock = clock
         self._left: dict[tuple[Command, str], list[str]] = {}
+        #: How many there were in a group when the first of them was asked for.
+        self._of: dict[tuple[Command, str], int] = {}
         self._turns: dict[tuple[Command, str], int] = {}
         self._turn = 0
 
@@ -54,6 +57,7 @@ class Ladder:
         self.refusals.forget()
         self.groups = None
         self._left.clear()
+        self._of.clear()
         self._turns.clear()
 
     def allowance(self, seconds: float) -> Allowance:
@@ -120,6 +124,21 @@ class Ladder:
     def left(self, command: Command, group: str) -> list[str]:
         """Give what of a group is yet to be asked by identifier, the next one last; to be kept."""
         return self._left.setdefault((command, fold(group)), [])
+
+    def begin(self, command: Command, group: str, identifiers: Collection[str]) -> None:
+        """Have these asked for, the first of them first."""
+        self.left(command, group).extend(reversed([*identifiers]))
+        self._of[command, fold(group)] = len(identifiers)
+
+    def asked(self, command: Command) -> Asked | None:
+        """Tell how far the groups are that are asked by identifier; None: all were, once."""
+        left = sum(
+            len(names)
+            for what, names in self._left.items()
+            if what[0] is command and what not in self._turns
+        )
+        of = sum(many for what, many in self._of.items() if what[0] is command)
+        return Asked(of - left, of) if left else None
 
     def in_turn(self, command: Command, groups: Iterable[str]) -> list[str]:
         """Put those first that waited longest for being asked to their end."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sr_exporter.config import Endpoint, Events, Source
     from sr_exporter.ingest import Ingest
+    from sr_exporter.limited import Limited
     from sr_exporter.sources.intake import EventObserver
 
 log = structlog.get_logger(__name__)
@@ -62,8 +63,10 @@ class Prepared:
 class Listeners:
     """The listeners, by their places."""
 
-    def __init__(self, ingest: Ingest, observer: EventObserver) -> None:
-        self._intake = Intake(ingest, observer)
+    def __init__(
+        self, ingest: Ingest, observer: EventObserver, limited: Limited | None = None
+    ) -> None:
+        self._intake = Intake(ingest, observer, limited)
         self._observer = observer
         self._listeners: dict[_Place, Listener] = {}
         self._dropped_before = 0
@@ -120,6 +123,11 @@ class Listeners:
         if self._closing:
             await asyncio.wait(self._closing)
 
+    def connections(self) -> int:
+        """Give how many connections there are."""
+        every = self._listeners.values()
+        return sum(len(one) for one in every if isinstance(one, EventStream))
+
     def _close(self, place: _Place) -> None:
         listener = self._listeners.pop(place)
         listener.close()
@@ -152,7 +160,7 @@ class Listeners:
         stream = EventStream(self._intake)
         try:
             bound.listen(BACKLOG)
-            await stream.open(bound)
+            stream.open(bound)
         except OSError:
             bound.close()
             raise

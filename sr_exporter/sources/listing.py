@@ -10,24 +10,46 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sr_exporter.errors import MiError
 from sr_exporter.mi.client import Command
 from sr_exporter.model import PollFailure, Snapshot, is_another_life
 from sr_exporter.sources.ladder import Ladder
-from sr_exporter.sources.reports import ReportPieces
+from sr_exporter.sources.reports import Heard, ReportPieces
 from sr_exporter.sources.statuses import Pieces, StatusPieces
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from sr_exporter.mi.client import MiClient
+    from sr_exporter.sources.firsts import Asked
 
 T = TypeVar("T")
 
 #: How many lesser faults of one poll are counted; a peer could make millions.
 FAULTS_PER_POLL = 1000
+
+
+class Knows(Protocol):
+    """Says whether listings that are marked so would alter nothing that is held."""
+
+    def statuses(self, mark: bytes | None) -> bool:
+        """Whether statuses would."""
+
+    def reports(self, mark: bytes | None) -> bool:
+        """Whether reports would."""
+
+
+class _Nothing:
+    """Implements `Knows`: everything is read."""
+
+    def statuses(self, _mark: bytes | None) -> bool:
+        return False
+
+    def reports(self, _mark: bytes | None) -> bool:
+        return False
 
 
 class Listing:
@@ -55,14 +77,18 @@ class Listing:
         #: The last poll ended in silence: whether the peer is there is asked first.
         self._silent = False
 
-    async def snapshot(self, as_of: int, groups: Collection[str]) -> Snapshot:
+    async def snapshot(
+        self, as_of: int, groups: Collection[str], knows: Knows | None = None
+    ) -> Snapshot:
         """Ask; `as_of` is the state's revision, and `groups` those that are held of the source.
+
+        What `knows` at the very end is not read.
 
         Raises:
             MiError: the statuses could not be had.
         """
         try:
-            snapshot = await self._ask(as_of, self._clock(), groups)
+            snapshot = await self._ask(as_of, self._clock(), groups, knows or _Nothing())
         except MiError as error:
             self._version_known = False
             self._silent = error.reason is PollFailure.TIMEOUT
@@ -71,7 +97,9 @@ class Listing:
         self._ladder.refusals.worked()
         return snapshot
 
-    async def _ask(self, as_of: int, requested_at: float, groups: Collection[str]) -> Snapshot:
+    async def _ask(
+        self, as_of: int, requested_at: float, groups: Collection[str], knows: Knows
+    ) -> Snapshot:
         if self._ladder.refusals.stale:
             self._ladder.forget()
         if self._silent or self._ladder.refusals.of(Command.LIST_STATUS):
@@ -79,20 +107,22 @@ class Listing:
         whole = await self._ladder.whole(self._client.statuses, Command.LIST_STATUS)
         lives = self._life.number
         listed = await self._statuses.ask(groups) if whole is None else Pieces.of(whole)
-        rings = await self._reports.ask(listed.statuses)
-        reports, faults = rings.all, [*listed.faults, *rings.faults]
+        rings = await self._reports.ask(partial(listed.read, self._client))
+        faults = [*listed.faults, *rings.faults]
         uptime_asked_at = self._clock()
         uptime = version = None
+        lost = False
         if not rings.gone:
             uptime = await _tolerate(self._uptime(), faults)
         if self._life.number != lives:
             if whole is None:
                 self._ladder.forget()
                 raise MiError(PollFailure.CONNECT, "it restarted while it was asked")
-            reports = None if rings.in_pieces else reports
+            lost = rings.in_pieces
         if not self._version_known and (uptime is not None or _is_there(faults[-1:])):
             version = await _tolerate(self._client.version(), faults)
             self._version_known = version is not None
+        await self._read_unknown(listed, rings, knows)
         return Snapshot(
             source=self._source,
             as_of=as_of,
@@ -100,13 +130,33 @@ class Listing:
             statuses=tuple(listed.statuses),
             partial_groups=frozenset(listed.partial_groups),
             complete=listed.complete,
-            reports=reports,
+            reports=None if lost else rings.all,
             uptime_seconds=uptime,
             uptime_asked_at=uptime_asked_at,
             version=version,
             transport=self._client.transport_name,
             faults=tuple(faults[:FAULTS_PER_POLL]),
+            statuses_mark=listed.mark,
+            reports_mark=rings.mark,
+            statuses_since=listed.since,
+            reports_stand=rings.unread is not None,
         )
+
+    @property
+    def asked(self) -> Asked | None:
+        """How far the statuses are that are asked one by one; None: all were, once."""
+        return self._ladder.asked(Command.LIST_STATUS)
+
+    async def _read_unknown(self, listed: Pieces, rings: Heard, knows: Knows) -> None:
+        """Read what was left unread and is not known: something may have spoken meanwhile."""
+        while True:
+            # While one is read, the other may become unknown; after the last look nothing waits.
+            if listed.unread is not None and not knows.statuses(listed.since):
+                await listed.read(self._client)
+            elif rings.unread is not None and not knows.reports(rings.mark):
+                await rings.read(self._client)
+            else:
+                return
 
     async def _uptime(self) -> float:
         """Ask for the up time; in another life all that was learned is to be learned anew."""

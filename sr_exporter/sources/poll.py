@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sr_exporter.ingest import Ingest
     from sr_exporter.mi.client import MiClient
     from sr_exporter.model import Snapshot
+    from sr_exporter.sources.firsts import Asked
 
 log = structlog.get_logger(__name__)
 
@@ -39,11 +40,18 @@ class Poller:
         self._listing = Listing(source, client, clock=clock, monotonic=monotonic)
         self._said: str | None = None
 
+    @property
+    def asked(self) -> Asked | None:
+        """How far the source is asked piece by piece; None: all of it was, once."""
+        return self._listing.asked
+
     async def ask(self) -> Snapshot | PollFailed:
         """Ask once, and give what was heard."""
         as_of, requested_at = self._ingest.revision, self._clock()
         try:
-            snapshot = await self._listing.snapshot(as_of, self._ingest.groups(self.source))
+            snapshot = await self._listing.snapshot(
+                as_of, self._ingest.groups(self.source), self._ingest.known(self.source)
+            )
         except MiError as error:
             self._tell(str(error), error.reason)
             return PollFailed(self.source, requested_at, error.reason, str(error))

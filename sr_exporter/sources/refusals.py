@@ -63,7 +63,9 @@ class Refusals:
             self._forget_at = self._clock() + FORGOTTEN_AFTER_SECONDS
         # Without the names of the groups there may be some that are never heard of.
         unnamed = command is Command.LIST_IDENTIFIERS and not names
-        if error.reason in _MUTE or unnamed:
+        # The status of one identifier is never too big: something else went wrong, and while it
+        # is not asked, what is shown of it may be so no more.
+        if error.reason in _MUTE or unnamed or command is Command.GET_STATUS:
             # From the last one on: to learn what is refused may take several polls.
             self._doubted_at = self._clock() + self._doubted_after
         self._errors[command, tuple(map(fold, names))] = error

@@ -15,13 +15,14 @@ from sr_exporter.mi.client import Command
 from sr_exporter.model import PollFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from sr_exporter.mi.client import MiClient
     from sr_exporter.model import ListedReports, ListedStatus
     from sr_exporter.sources.ladder import Ladder
     from sr_exporter.sources.refusals import Allowance
     from sr_exporter.wire import sr
+    from sr_exporter.wire.jsonrpc import Reply
 
 #: How long one poll may ask by group, and as long again by identifier; time-outs do not count.
 SECONDS = 2.0
@@ -37,11 +38,20 @@ class Heard:
     gone: bool = False
     #: They came one after the other, between which the peer can have restarted.
     in_pieces: bool = False
+    #: As with `sr.Reports`.
+    mark: bytes | None = None
+    unread: Reply | None = None
 
     @property
     def all(self) -> tuple[ListedReports, ...] | None:
         """All of them; None when there was nothing but faults."""
         return tuple(self.reports) if self.reports or not self.faults else None
+
+    async def read(self, client: MiClient) -> None:
+        """Read them now if they were left unread."""
+        if self.unread is not None:
+            self.take(await client.read_reports(self.unread))
+            self.unread = None
 
     def take(self, listed: sr.Reports) -> None:
         self.reports += listed.reports
@@ -55,14 +65,17 @@ class ReportPieces:
         self._client = client
         self._ladder = ladder
 
-    async def ask(self, statuses: Iterable[ListedStatus]) -> Heard:
-        """Ask for the reports of what has these statuses. Raises nothing."""
+    async def ask(self, statuses: Callable[[], Awaitable[Iterable[ListedStatus]]]) -> Heard:
+        """Ask for the reports of what has these statuses. Raises nothing.
+
+        `statuses` gives them: they are needed only for what does not come whole.
+        """
         heard = Heard()
         try:
             if not await self._whole(heard):
                 heard.in_pieces = True
                 names: dict[str, list[str]] = defaultdict(list)
-                for status in statuses:
+                for status in await statuses():
                     names[status.group].append(status.identifier)
                 big = await self._by_group(names, heard)
                 await self._by_identifier(big, names, heard)
@@ -78,6 +91,7 @@ class ReportPieces:
         listed = await ladder.whole(self._client.reports, Command.LIST_REPORTS)
         if listed is not None:
             heard.take(listed)
+            heard.mark, heard.unread = listed.mark, listed.unread
         return listed is not None
 
     async def _by_group(self, names: Mapping[str, Sequence[str]], heard: Heard) -> list[str]:
@@ -108,7 +122,7 @@ class ReportPieces:
         for group in groups:
             left = self._ladder.left(Command.LIST_REPORTS, group)
             if not left:
-                left += reversed(names[group])
+                self._ladder.begin(Command.LIST_REPORTS, group, names[group])
             refusal: MiError | None = None
             while left and not allowance.spent:
                 refusal = await self._ring(group, left.pop(), heard, allowance) or refusal

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sr_exporter.sources.ladder import Ladder
     from sr_exporter.sources.refusals import Allowance
     from sr_exporter.wire import sr
+    from sr_exporter.wire.jsonrpc import Reply
 
 #: How long one poll may ask by group, and as long again by identifier; time-outs do not count.
 SECONDS = 3.0
@@ -53,12 +54,25 @@ class Pieces:
     complete: bool = True
     #: There was not the time for all.
     unfinished: bool = False
+    #: As with `sr.Statuses`.
+    mark: bytes | None = None
+    since: bytes | None = None
+    unread: Reply | None = None
 
     @classmethod
     def of(cls, whole: sr.Statuses) -> Self:
-        pieces = cls()
+        pieces = cls(mark=whole.mark, since=whole.since, unread=whole.unread)
         pieces.take(whole)
         return pieces
+
+    async def read(self, client: MiClient) -> list[ListedStatus]:
+        """Give all statuses, reading now what was left unread."""
+        if self.unread is not None:
+            reply, self.unread = self.unread, None
+            self.statuses = []
+            self.take(await client.read_statuses(reply))
+            self.since = None
+        return self.statuses
 
     def take(self, listed: sr.Statuses) -> None:
         self.complete &= listed.complete
@@ -157,7 +171,7 @@ class StatusPieces:
             listed = await self._identifiers(group, pieces, allowance)
             if listed is None:
                 return
-            left += reversed(listed)
+            self._ladder.begin(Command.LIST_STATUS, group, listed)
         lost: MiError | None = None
         while left and not allowance.spent:
             lost = await self._identifier(group, left.pop(), pieces, allowance) or lost

@@ -13,14 +13,17 @@ the whole server.
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from sr_exporter import accepting
+from sr_exporter.accepting import Acceptor
+from sr_exporter.limits import Limit
 from sr_exporter.model import Rejection, Way
 from sr_exporter.sources.intake import STOP_SECONDS, not_kept
 from sr_exporter.sources.senders import plain
+from sr_exporter.sources.unfinished import Pool, Unfinished
 from sr_exporter.wire import events as wire
 from sr_exporter.wire.framing import Broken, Objects
 from sr_exporter.wire.text import Undecodable
@@ -45,10 +48,6 @@ ANSWER_SECONDS = 0.002
 MOST_CONNECTIONS = 10_000
 BACKLOG = 2048
 _OPTIONS = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
     # An answer must not wait for the next one.
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     # And nobody needs room for many.
@@ -62,46 +61,49 @@ _INVALID_PARAMS, _SERVER_ERROR = -32602, -32000
 
 def most_connections() -> int:
     """Give how many connections there may be: a quarter of our descriptors at most."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY:
+    files = accepting.files()
+    if files is None:
         return MOST_CONNECTIONS
     return max(1, min(MOST_CONNECTIONS, files // 4))
 
 
 class EventStream:
-    """One listening socket, and who is connected to it."""
+    """One listening socket, and who is connected to it; implements `accepting.Host`."""
+
+    #: Nobody reads what an event is refused with by us.
+    busy = b""
 
     def __init__(self, intake: Intake, most: int | None = None) -> None:
         self.intake = intake
         self.senders: Senders | None = None
-        self._most = most_connections() if most is None else most
-        self._server: asyncio.Server | None = None
-        self._starting: asyncio.Task[None] | None = None
+        self.most = most_connections() if most is None else most
+        self._acceptor: Acceptor | None = None
         self._connections: set[Connection] = set()
         #: Those that never brought an event that was taken, the oldest first.
         self._unproven: dict[Connection, None] = {}
         self._all_gone: asyncio.Future[None] | None = None
+        self.unfinished = Pool()
         #: What every connection is read into, one at a time.
         self.buffer = memoryview(bytearray(READ_BYTES))
 
-    async def open(self, listening: socket.socket) -> None:
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def open(self, listening: socket.socket) -> None:
         """Take over a socket that listens; nobody is answered before `start`."""
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self), sock=listening, backlog=BACKLOG, start_serving=False
-        )
+        self._acceptor = Acceptor(listening, self)
 
     def start(self, senders: Senders) -> None:
         """Serve these senders, from now on."""
         self.senders = senders
-        if self._starting is None and self._server is not None:
-            self._starting = asyncio.ensure_future(self._server.start_serving())
+        if self._acceptor is not None:
+            self._acceptor.start()
 
     def close(self) -> None:
         """Listen no more; connections end when what they brought is kept and answered."""
-        if self._starting is not None:
-            self._starting.cancel()
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor = None
         for connection in tuple(self._connections):
             connection.finish()
 
@@ -115,21 +117,38 @@ class EventStream:
             self._all_gone = asyncio.get_running_loop().create_future()
             await self._all_gone
 
-    def joined(self, connection: Connection) -> bool:
-        """Take a new connection in; say whether there is room for it."""
-        if len(self._connections) >= self._most:
-            if not self._unproven:
-                what = "connection refused: there are too many"
-                self.intake.seldom.tell(what, "", what, sender=connection.peer, most=self._most)
-                return False
-            oldest = next(iter(self._unproven))
-            what = "connection closed to make room: it brought no event"
-            self.intake.seldom.tell(what, "", what, sender=oldest.peer, most=self._most)
-            self.left(oldest)
-            oldest.abort()
+    def protocol(self) -> Connection:
+        return Connection(self)
+
+    def has_room(self, expected: int, *, scarce: bool) -> bool:
+        """Say whether one more is taken: for him one goes that never brought an event."""
+        if not scarce and len(self._connections) + expected < self.most:
+            return True
+        limit = Limit.OPEN_FILES if scarce else Limit.EVENT_CONNECTIONS
+        if self._make_room(limit):
+            return True
+        what = "connection refused: there are too many"
+        self.intake.limited.met(limit, what, most=self.most, listener="events")
+        return False
+
+    def exhausted(self, error: OSError) -> None:
+        what, why = "no connection can be taken in for now", accepting.reason(error)
+        self.intake.limited.met(Limit.OPEN_FILES, what, error=why, listener="events")
+        self._make_room(Limit.OPEN_FILES)
+
+    def _make_room(self, limit: Limit) -> bool:
+        if not self._unproven:
+            return False
+        oldest = next(iter(self._unproven))
+        what = "connection closed to make room: it brought no event"
+        self.intake.limited.met(limit, what, sender=oldest.peer, most=self.most)
+        self.left(oldest)
+        oldest.abort()
+        return True
+
+    def joined(self, connection: Connection) -> None:
         self._connections.add(connection)
         self._unproven[connection] = None
-        return True
 
     def proven(self, connection: Connection) -> None:
         self._unproven.pop(connection, None)
@@ -172,6 +191,7 @@ class Connection(asyncio.BufferedProtocol):
         self._finishing = False
         self._proven = False
         self._transport: asyncio.Transport | None = None
+        self._unfinished = Unfinished(stream.unfinished, self._late)
         self._address = ""
         self.peer = ""
 
@@ -184,9 +204,10 @@ class Connection(asyncio.BufferedProtocol):
         if peer is not None:
             self._address = plain(peer[0])
             self.peer = f"{self._address} port {peer[1]}"
-        if peer is None or not self._stream.joined(self):
+        if peer is None:
             self.abort()
             return
+        self._stream.joined(self)
         connected = transport.get_extra_info("socket")
         for option in _OPTIONS:
             connected.setsockopt(*option)
@@ -203,6 +224,9 @@ class Connection(asyncio.BufferedProtocol):
         except Broken as error:
             whole, broken = error.whole, error
         self._take(whole)
+        if not self._unfinished.holds(self._objects.unfinished_bytes, anew=bool(whole)):
+            self._intake.refuse(Way.TCP, Rejection.TOO_BIG, self.peer, "too much is unfinished")
+            self.abort()
         if broken is not None:
             reason = Rejection.TOO_BIG if broken.too_big else Rejection.MALFORMED
             self._intake.refuse(Way.TCP, reason, self.peer, str(broken))
@@ -231,6 +255,7 @@ class Connection(asyncio.BufferedProtocol):
         self._answers.clear()
         if self._pacing is not None:
             self._pacing.cancel()
+        self._unfinished.end()
         self._stream.left(self)
 
     # --- ends ------------------------------------------------------------------------------
@@ -238,6 +263,11 @@ class Connection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def _late(self) -> None:
+        what = "connection closed: an event took too long"
+        self._intake.limited.met(Limit.EVENT_TIME, what, sender=self.peer)
+        self.abort()
 
     def finish(self) -> None:
         """Read no more; end when all that came is kept and answered, or time is up."""

@@ -31,13 +31,18 @@ The contract's tests run against every implementation (tests/unit/test_store_con
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import msgspec
+
+from sr_exporter.progress import Progress
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from sr_exporter.model import Change, Key, KeyRecord, SourceRecord
 
@@ -133,21 +138,20 @@ class AlertRecord:
     generator_url: str
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """What one commit must hold, all of it or nothing."""
 
-    keys: dict[Key, KeyRecord] = field(default_factory=dict)
-    keys_removed: dict[Key, None] = field(default_factory=dict)
-    sources: dict[str, SourceRecord] = field(default_factory=dict)
-    sources_removed: dict[str, None] = field(default_factory=dict)
-    changes: list[Change] = field(default_factory=list)
+    keys: dict[Key, KeyRecord] = {}
+    keys_removed: dict[Key, None] = {}
+    sources: dict[str, SourceRecord] = {}
+    sources_removed: dict[str, None] = {}
+    changes: list[Change] = []
     #: Rows of the outbox by id; None deletes, and one without its body keeps the one it has.
-    outbox: dict[str, Owed | None] = field(default_factory=dict)
+    outbox: dict[str, Owed | None] = {}
     #: Levels by fingerprint; None deletes.
-    alerts: dict[str, AlertRecord | None] = field(default_factory=dict)
+    alerts: dict[str, AlertRecord | None] = {}
     #: When keys were removed, by folded key; None deletes.
-    tombstones: dict[Key, float | None] = field(default_factory=dict)
+    tombstones: dict[Key, float | None] = {}
 
     def __bool__(self) -> bool:
         return bool(
@@ -163,15 +167,15 @@ class Batch:
 
     def merge(self, later: Batch) -> None:
         """Add a later batch; the later word on each key, source and row is the last."""
-        for key, record in later.keys.items():
+        for key in later.keys if self.keys_removed else ():
             self.keys_removed.pop(key, None)
-            self.keys[key] = record
+        self.keys.update(later.keys)
         for key in later.keys_removed:
             self.keys.pop(key, None)
             self.keys_removed[key] = None
-        for name, source in later.sources.items():
+        for name in later.sources if self.sources_removed else ():
             self.sources_removed.pop(name, None)
-            self.sources[name] = source
+        self.sources.update(later.sources)
         for name in later.sources_removed:
             self.sources.pop(name, None)
             self.sources_removed[name] = None
@@ -202,8 +206,31 @@ class Kept:
     tombstones: dict[Key, float] = field(default_factory=dict)
 
 
+class Past(NamedTuple):
+    """A stretch of the journal that was looked through, and what it has of some keys."""
+
+    #: The newest first.
+    changes: list[Change]
+    #: When the youngest of all changes of the stretch was, whosever it is; None: it has none.
+    youngest_at: float | None
+    #: The stretch before begins below this number; None: there is none.
+    before: int | None
+
+
 @dataclass(frozen=True, slots=True)
-class StoreFigures:
+class Start:
+    """How a start takes what is kept: one at a time, on any thread, and not all of it twice."""
+
+    #: Makes of each row of the outbox what is given: not all bodies are in memory at once.
+    hold: Callable[[Owed], Owed] = lambda owed: owed
+    #: Takes the keys, which are not in what is given then; that has its sources and tombstones
+    #: already, its outbox not yet. None: they are.
+    restore: Callable[[Kept, Iterator[KeyRecord]], None] | None = None
+    #: Follows how far it is; what it interrupts ends with `Interrupted`.
+    progress: Progress = field(default_factory=Progress)
+
+
+class StoreFigures(msgspec.Struct, frozen=True):
     """What the store tells of itself; the families `sr_exporter_store_*`."""
 
     commits_total: int
@@ -218,22 +245,38 @@ class StoreFigures:
     error: str | None
 
 
-class Store(Protocol):
-    def load(self, hold: Callable[[Owed], Owed] | None = None) -> Kept:
-        """Give everything that is kept. Called once, before the first `commit`.
+class Keeping(asyncio.Future[None]):
+    """What a commit resolves.
 
-        `hold` makes of each row of the outbox what is given, one at a time and on any thread: so
-        not all bodies are in memory at once.
+    Who waits for it may be cancelled, and hears of that when the commit is over: what was handed
+    over is kept all the same, and others may wait for it too.
+    """
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - the signature is asyncio's
+        return False
+
+
+class Store(Protocol):
+    def load(self, start: Start | None = None) -> Kept:
+        """Give everything that is kept. Called once, before the first `commit`; blocks.
 
         Raises:
             StoreUnusable: it cannot be used; nothing of it was altered.
+            Interrupted: the start's progress was interrupted; nothing was altered.
         """
 
-    def commit(self, batch: Batch) -> Future[None]:
+    def commit(self, batch: Batch) -> Keeping:
         """Keep a batch; the future fails with `NotKept`. Called on the loop's thread."""
 
     def changes(self, since: int, limit: int) -> Future[list[Change]]:
         """Give at most `limit` changes with a number above `since`, oldest first."""
+
+    def past(self, keys: Collection[Key], *, before: int | None, rows: int) -> Future[Past]:
+        """Look for the changes of folded `keys`, and of their sources, going back in time.
+
+        Of `rows` numbers below `before` (None: the newest) each is looked at, whosever it is: that
+        takes the store's thread a microsecond each, and commits wait for it.
+        """
 
     def bodies(self, row_ids: Sequence[str]) -> Future[dict[str, bytes]]:
         """Give the bodies of rows of the outbox by id; what is not there is left out."""

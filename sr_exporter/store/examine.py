@@ -22,14 +22,14 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from sr_exporter.errors import StoreFault, StoreUnusable
+from sr_exporter.errors import Interrupted, StoreFault, StoreUnusable
 from sr_exporter.store import pages, rows, schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from sr_exporter.store.contract import Kept, Owed
+    from sr_exporter.store.contract import Kept, Start
 
 #: How long somebody else's lock is waited for.
 BUSY_SECONDS = 2.0
@@ -81,14 +81,15 @@ def is_missing(path: Path) -> bool:
     return True
 
 
-def read(path: Path, hold: Callable[[Owed], Owed] | None = None) -> Kept:
+def read(path: Path, start: Start) -> Kept:
     """Give everything that a store holds, once it is known to be whole.
 
     Raises:
         StoreUnusable: it cannot be used. Nothing of it was altered.
+        Interrupted: it is not wanted any more.
     """
     with looking(path) as database:
-        return _read(path, database, hold)
+        return _read(path, database, start)
 
 
 @contextlib.contextmanager
@@ -137,7 +138,7 @@ def _look(path: Path, log: pages.Log | None) -> sqlite3.Connection:
     return database
 
 
-def _read(path: Path, database: sqlite3.Connection, hold: Callable[[Owed], Owed] | None) -> Kept:
+def _read(path: Path, database: sqlite3.Connection, start: Start) -> Kept:
     found = schema.version(database)
     if not _is_ours(database):
         raise _garbled(path, "it has no identity")
@@ -153,8 +154,8 @@ def _read(path: Path, database: sqlite3.Connection, hold: Callable[[Owed], Owed]
     if fault != "ok":
         raise _garbled(path, fault)
     try:
-        return rows.everything(database, found, hold)
-    except (MemoryError, sqlite3.Error):
+        return rows.everything(database, found, start)
+    except (Interrupted, MemoryError, sqlite3.Error):
         raise
     except Exception as error:
         raise _garbled(path, f"a row cannot be read: {error}") from error

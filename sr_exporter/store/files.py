@@ -14,14 +14,17 @@ from sr_exporter.store import examine, schema
 from sr_exporter.store.examine import BUSY_SECONDS, beside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sr_exporter.store.contract import Kept, Owed
+    from sr_exporter.store.contract import Kept, Start
 
 NAME = "sr-exporter.sqlite3"
 #: To what size the log is cut once it is brought into the database: one huge commit must not
 #: leave a huge file for ever.
 LOG_BYTES = 64 * 2**20
+#: How much of the database is held in memory: keys change anywhere in a million of them.
+CACHE_BYTES = 8 * 2**20
+#: After how many pages in the log the database is brought up to date: a page that changes often
+#: is written home once.
+CHECKPOINT_PAGES = 2048
 
 #: A file, whatever its name: device and number.
 _Identity = tuple[int, int]
@@ -83,18 +86,19 @@ class Files:
 
     # --- at a start ------------------------------------------------------------------------
 
-    def read(self, hold: Callable[[Owed], Owed] | None = None) -> Kept:
+    def read(self, start: Start) -> Kept:
         """Give what the store holds; where there is no store, make one.
 
         Raises:
             StoreUnusable: it cannot be used, or not made. Nothing of it was altered.
+            Interrupted: it is not wanted any more.
         """
         try:
             if not os.access(self.path.parent, os.W_OK | os.X_OK, effective_ids=True):
                 raise examine.unusable(self.path.parent, "it cannot be written to")
             if examine.is_missing(self.path):
                 self._make()
-            kept = examine.read(self.path, hold)
+            kept = examine.read(self.path, start)
             self._database_is = _identity(self.path.stat())
             self._remove_unfinished()
         except (OSError, sqlite3.Error) as error:
@@ -142,7 +146,7 @@ class Files:
             uri=True,
             isolation_level=None,
             timeout=BUSY_SECONDS,
-            cached_statements=64,
+            cached_statements=128,
         )
         try:
             self._database_size()
@@ -150,6 +154,8 @@ class Files:
             database.execute("PRAGMA synchronous=FULL")
             database.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
             database.execute("PRAGMA temp_store=MEMORY")
+            database.execute(f"PRAGMA cache_size=-{CACHE_BYTES // 1024}")
+            database.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
             database.execute("BEGIN IMMEDIATE")
             if schema.version(database) == schema.SCHEMA_VERSION:
                 # Nothing but the right to write: a full disk must not prevent a start.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,17 +17,17 @@ from sr_exporter.model import (
     PollFailure,
     Report,
     SourceRecord,
+    fold,
 )
 from sr_exporter.signals import SubjectRecord
 from sr_exporter.store.contract import AlertRecord, DeadLetter, Kept, Owed, Standing
+from sr_exporter.store.put import Put, Row
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from sr_exporter.store.contract import Age, Batch
-
-Row = tuple[Any, ...]
+    from sr_exporter.store.contract import Age, Batch, Start
 
 #: SQLite takes no larger integer; no change has a larger number.
 _LAST_ROWID = 2**63 - 1
@@ -44,85 +44,104 @@ _KEY = (
     " changed_at, ready_changed_at, stated_at, changes_total, reports_total, reports, early,"
     " ttl_seconds, on_expiry, expired, matches, subjects"
 )
+#: As it is read: by what it is matched need not be known.
+_KEY_READ = _KEY.replace("group_fold, identifier_fold, ", "")
 #: As it is read from a store of an older schema.
-_KEY_BEFORE_SUBJECTS = _KEY.replace("matches, subjects", "'{}', '{}'")
-_CHANGE = (
+_KEY_BEFORE_SUBJECTS = _KEY_READ.replace("matches, subjects", "'{}', '{}'")
+CHANGE = (
     "seq, at, kind, source, group_name, identifier, status, old_status, details, ready, was_ready"
 )
 _OWED = "id, seq, notifier, subject, standing, created_at, due_at, attempts, body, reason"
 _TOMBSTONE = "source, group_fold, identifier_fold, at"
 _ALERT = "fingerprint, labels, annotations, starts_at, resolved_at, generator_url"
-
-
+#: What is held or owed.
+_OUTBOX = "outbox WHERE standing != 'dead'"
 #: Older than any notification.
 _BEFORE_ALL: Age = (float("-inf"), 0, "")
 
 
-def _insert(table: str, columns: str) -> str:
-    places = ", ".join("?" * len(columns.split(",")))
-    return f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({places})"  # noqa: S608
-
-
-_PUT_SOURCE = _insert("sources", _SOURCE)
-_PUT_KEY = _insert("keys", _KEY)
-_PUT_CHANGE = _insert("changes", _CHANGE)
-_PUT_OWED = _insert("outbox", _OWED)
+_put_sources = Put("sources", _SOURCE)
+_put_keys = Put("keys", _KEY)
+_put_changes = Put("changes", CHANGE)
+_put_owed = Put("outbox", _OWED)
 #: All but the body.
 _ALTERED = "seq, notifier, subject, standing, created_at, due_at, attempts, reason"
 _ALTER_OWED = (
     f"UPDATE outbox SET {', '.join(f'{column} = ?' for column in _ALTERED.split(', '))}"  # noqa: S608
     " WHERE id = ?"
 )
-_PUT_ALERT = _insert("alerts", _ALERT)
-_PUT_TOMBSTONE = _insert("tombstones", _TOMBSTONE)
+_put_alerts = Put("alerts", _ALERT)
+_put_tombstones = Put("tombstones", _TOMBSTONE)
 
 
 def write(database: sqlite3.Connection, batch: Batch) -> None:
     """Write a batch inside the transaction that is open."""
-    put = database.executemany
-    put(
-        "DELETE FROM keys WHERE source = ? AND group_fold = ? AND identifier_fold = ?",
-        [key.folded() for key in batch.keys_removed],
-    )
-    put("DELETE FROM sources WHERE name = ?", [(name,) for name in batch.sources_removed])
-    put(
-        "DELETE FROM tombstones WHERE source = ? AND group_fold = ? AND identifier_fold = ?",
-        [key for key, at in batch.tombstones.items() if at is None],
-    )
-    put(_PUT_TOMBSTONE, [(*key, at) for key, at in batch.tombstones.items() if at is not None])
-    put(_PUT_KEY, [_key_row(record) for record in batch.keys.values()])
-    put(_PUT_SOURCE, [_source_row(record) for record in batch.sources.values()])
-    put(_PUT_CHANGE, [_change_row(change) for change in batch.changes])
+    each = database.executemany
+    if batch.keys_removed:
+        each(
+            "DELETE FROM keys WHERE source = ? AND group_fold = ? AND identifier_fold = ?",
+            [key.folded() for key in batch.keys_removed],
+        )
+    if batch.sources_removed:
+        gone = [(name,) for name in batch.sources_removed]
+        each("DELETE FROM sources WHERE name = ?", gone)
+    if batch.tombstones:
+        _write_tombstones(database, batch.tombstones)
+    _put_keys(database, [_key_row(record) for record in batch.keys.values()])
+    _put_sources(database, [_source_row(record) for record in batch.sources.values()])
     if batch.changes:
+        _put_changes(database, [_change_row(change) for change in batch.changes])
         # The journal is trimmed; its numbers never repeat all the same.
         last = str(batch.changes[-1].seq)
         database.execute("INSERT OR REPLACE INTO meta VALUES ('last_seq', ?)", (last,))
-    gone = [(row_id,) for row_id, owed in batch.outbox.items() if owed is None]
-    put("DELETE FROM outbox WHERE id = ?", gone)
-    owed_rows = [owed for owed in batch.outbox.values() if owed]
-    put(_PUT_OWED, [_owed_row(owed) for owed in owed_rows if owed.body is not None])
-    put(_ALTER_OWED, [_altered_row(owed) for owed in owed_rows if owed.body is None])
-    gone = [(mark,) for mark, alert in batch.alerts.items() if alert is None]
-    put("DELETE FROM alerts WHERE fingerprint = ?", gone)
-    put(_PUT_ALERT, [_alert_row(alert) for alert in batch.alerts.values() if alert])
+    if batch.outbox:
+        _write_owed(database, batch.outbox)
+    if batch.alerts:
+        gone = [(mark,) for mark, alert in batch.alerts.items() if alert is None]
+        each("DELETE FROM alerts WHERE fingerprint = ?", gone)
+        _put_alerts(database, [_alert_row(alert) for alert in batch.alerts.values() if alert])
 
 
-def everything(
-    database: sqlite3.Connection, version: int, hold: Callable[[Owed], Owed] | None = None
-) -> Kept:
+def _write_tombstones(database: sqlite3.Connection, tombstones: Mapping[Key, float | None]) -> None:
+    database.executemany(
+        "DELETE FROM tombstones WHERE source = ? AND group_fold = ? AND identifier_fold = ?",
+        [key for key, at in tombstones.items() if at is None],
+    )
+    _put_tombstones(database, [(*key, at) for key, at in tombstones.items() if at is not None])
+
+
+def _write_owed(database: sqlite3.Connection, outbox: Mapping[str, Owed | None]) -> None:
+    gone = [(row_id,) for row_id, owed in outbox.items() if owed is None]
+    database.executemany("DELETE FROM outbox WHERE id = ?", gone)
+    held = [owed for owed in outbox.values() if owed]
+    _put_owed(database, [_owed_row(owed) for owed in held if owed.body is not None])
+    altered = [_altered_row(owed) for owed in held if owed.body is None]
+    database.executemany(_ALTER_OWED, altered)
+
+
+def everything(database: sqlite3.Connection, version: int, start: Start) -> Kept:
     """Give all that a start needs, also of a store of an older schema."""
     (store_id,) = database.execute("SELECT value FROM meta WHERE name = 'store_id'").fetchone()
     last_seq = database.execute("SELECT value FROM meta WHERE name = 'last_seq'").fetchone()
     changes(database, 0, 1)  # the journal is not loaded; its table must be there
-    return Kept(
+    kept = Kept(
         store_id=str(uuid.UUID(store_id)),
         last_seq=int(last_seq[0]) if last_seq else 0,
         sources=sources(database),
-        keys=keys(database, version),
-        outbox=outbox(database, hold),
+        keys=[],
+        outbox=[],
         alerts=alerts(database),
         tombstones=tombstones(database) if version >= _TOMBSTONES_SINCE else {},
     )
+    watched = start.progress.watched
+    found = watched(keys(database, version), "identifiers", lambda: _count(database, "keys"))
+    if start.restore is None:
+        kept.keys.extend(found)
+    else:
+        start.restore(kept, found)
+    owed = watched(outbox(database), "notifications", lambda: _count(database, _OUTBOX))
+    kept.outbox.extend(map(start.hold, owed))
+    return kept
 
 
 def tombstones(database: sqlite3.Connection) -> dict[Key, float]:
@@ -135,25 +154,29 @@ def sources(database: sqlite3.Connection) -> list[SourceRecord]:
     return [_source(row) for row in database.execute(f"SELECT {_SOURCE} FROM sources")]  # noqa: S608
 
 
-def keys(database: sqlite3.Connection, version: int) -> list[KeyRecord]:
-    columns = _KEY if version >= _SUBJECTS_SINCE else _KEY_BEFORE_SUBJECTS
-    return [_key(row) for row in database.execute(f"SELECT {columns} FROM keys")]  # noqa: S608
+def keys(database: sqlite3.Connection, version: int) -> Iterator[KeyRecord]:
+    columns = _KEY_READ if version >= _SUBJECTS_SINCE else _KEY_BEFORE_SUBJECTS
+    rows = database.execute(f"SELECT {columns} FROM keys")  # noqa: S608
+    return map(_key, rows)
+
+
+def _count(database: sqlite3.Connection, rows: str) -> int:
+    count: int = database.execute(f"SELECT count(*) FROM {rows}").fetchone()[0]  # noqa: S608
+    return count
 
 
 def changes(database: sqlite3.Connection, since: int, limit: int) -> list[Change]:
     rows = database.execute(
-        f"SELECT {_CHANGE} FROM changes WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
+        f"SELECT {CHANGE} FROM changes WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
         (min(since, _LAST_ROWID), limit),
     )
-    return [_change(row) for row in rows]
+    return [change(row) for row in rows]
 
 
-def outbox(database: sqlite3.Connection, hold: Callable[[Owed], Owed] | None = None) -> list[Owed]:
+def outbox(database: sqlite3.Connection) -> Iterator[Owed]:
     """Give what is held or owed, in order; the dead stay where they are."""
-    rows = database.execute(
-        f"SELECT {_OWED} FROM outbox WHERE standing != 'dead' ORDER BY seq, created_at"  # noqa: S608
-    )
-    return [_owed(row) if hold is None else hold(_owed(row)) for row in rows]
+    rows = database.execute(f"SELECT {_OWED} FROM {_OUTBOX} ORDER BY seq, created_at")  # noqa: S608
+    return map(_owed, rows)
 
 
 def bodies(database: sqlite3.Connection, row_ids: Sequence[str]) -> dict[str, bytes]:
@@ -205,7 +228,7 @@ def _json(value: object) -> str:
 def _source_row(record: SourceRecord) -> Row:
     return (
         record.name,
-        record.kind.value,
+        str(record.kind),
         record.version,
         record.transport,
         record.last_seen,
@@ -214,7 +237,7 @@ def _source_row(record: SourceRecord) -> Row:
         record.last_error,
         record.changes_missed_total,
         record.report_overruns_total,
-        _json(record.poll_failures_total),
+        _json(record.poll_failures_total) if record.poll_failures_total else "{}",
     )
 
 
@@ -236,13 +259,13 @@ def _source(row: Row) -> SourceRecord:
 
 
 def _key_row(record: KeyRecord) -> Row:
-    key, folded = record.key, record.key.folded()
+    source, group, identifier = record.key
     return (
-        key.source,
-        folded.group,
-        folded.identifier,
-        key.group,
-        key.identifier,
+        source,
+        fold(group),
+        fold(identifier),
+        group,
+        identifier,
         record.status,
         record.ready,
         record.details,
@@ -251,39 +274,42 @@ def _key_row(record: KeyRecord) -> Row:
         record.stated_at,
         record.changes_total,
         record.reports_total,
-        _json(record.reports),
+        _json(record.reports) if record.reports else "[]",
         record.early,
         record.ttl_seconds,
-        record.on_expiry.value,
+        str(record.on_expiry),
         record.expired,
-        _json(record.matches),
-        _json(record.subjects),
+        _json(record.matches) if record.matches else "{}",
+        _json(record.subjects) if record.subjects else "{}",
     )
 
 
+_ON_EXPIRY: dict[str, OnExpiry] = {on_expiry.value: on_expiry for on_expiry in OnExpiry}
 _decode_reports = msgspec.json.Decoder(tuple[Report, ...]).decode
 _decode_matches = msgspec.json.Decoder(dict[str, int]).decode
 _decode_subjects = msgspec.json.Decoder(dict[str, SubjectRecord]).decode
 
 
 def _key(row: Row) -> KeyRecord:
+    reports, on_expiry, matches, subjects = row[11], row[14], row[16], row[17]
     return KeyRecord(
-        key=Key(row[0], row[3], row[4]),
-        status=row[5],
-        ready=bool(row[6]),
-        details=row[7],
-        changed_at=row[8],
-        ready_changed_at=row[9],
-        stated_at=row[10],
-        changes_total=row[11],
-        reports_total=row[12],
-        reports=_decode_reports(row[13]),
-        early=bool(row[14]),
-        ttl_seconds=row[15],
-        on_expiry=OnExpiry(row[16]),
-        expired=bool(row[17]),
-        matches=_decode_matches(row[18]),
-        subjects=_decode_subjects(row[19]),
+        Key(row[0], row[1], row[2]),
+        row[3],
+        bool(row[4]),
+        row[5],
+        row[6],
+        row[7],
+        row[8],
+        row[9],
+        # Most keys have none of these: a million decoders' calls are seconds.
+        () if reports == "[]" else _decode_reports(reports),
+        row[10],
+        bool(row[12]),
+        row[13],
+        _ON_EXPIRY.get(on_expiry) or OnExpiry(on_expiry),
+        bool(row[15]),
+        {} if matches == "{}" else _decode_matches(matches),
+        {} if subjects == "{}" else _decode_subjects(subjects),
     )
 
 
@@ -291,7 +317,7 @@ def _change_row(change: Change) -> Row:
     return (
         change.seq,
         change.at,
-        change.kind.value,
+        str(change.kind),
         change.source,
         change.group,
         change.identifier,
@@ -303,7 +329,7 @@ def _change_row(change: Change) -> Row:
     )
 
 
-def _change(row: Row) -> Change:
+def change(row: Row) -> Change:
     ready, was_ready = (None if flag is None else bool(flag) for flag in row[9:11])
     return Change(
         seq=row[0],

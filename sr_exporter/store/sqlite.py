@@ -14,20 +14,29 @@ import sqlite3
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sr_exporter.errors import NotKept, StoreFault, StoreUnusable
-from sr_exporter.store import examine, rows, schema
-from sr_exporter.store.contract import JOURNAL_BACKLOG, Batch, Kept, StoreFigures
+from sr_exporter.errors import Interrupted, NotKept, StoreFault, StoreUnusable
+from sr_exporter.store import examine, journal, rows, schema
+from sr_exporter.store.contract import (
+    JOURNAL_BACKLOG,
+    Batch,
+    Keeping,
+    Kept,
+    Start,
+    StoreFigures,
+)
 from sr_exporter.store.files import DatabaseMoved, Files, LogMoved
 from sr_exporter.store.trimming import Trimming
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
-    from sr_exporter.model import Change
-    from sr_exporter.store.contract import Age, DeadLetter, Owed
+    from sr_exporter.model import Change, Key
+    from sr_exporter.store.contract import Age, DeadLetter, Owed, Past
+
+F = TypeVar("F", bound="asyncio.Future[Any]")
 
 #: How long after a failed commit the next is tried when nothing new asks for one.
 RETRY_SECONDS = 1.0
@@ -39,9 +48,9 @@ _DISK_TAKES_NOTHING = frozenset(
 
 @dataclass(slots=True)
 class _Work:
-    """Something for the thread: a batch to keep, or a question; with neither, a nudge."""
+    """Something for the thread: a batch to keep, or a question."""
 
-    future: asyncio.Future[Any] | None = None
+    future: asyncio.Future[Any]
     batch: Batch | None = None
     question: Callable[[], Any] | None = None
 
@@ -53,7 +62,9 @@ class _Figures:
     seconds: float = 0.0
     batches: int = 0
     given_up: int = 0
-    waiting: int = 0
+    #: Works: by the loop, and by the thread.
+    handed_over: int = 0
+    served: int = 0
     size: int = 0
     error: str | None = None
 
@@ -80,22 +91,27 @@ class SqliteStore:
         #: None while the disk takes nothing since the start; the thread alone uses it.
         self._database: sqlite3.Connection | None = None
         self._trimming = Trimming(retention_seconds, clock)
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        #: What was handed over in this turn of the loop: it goes to the thread together.
+        self._handed: list[_Work] = []
+        self._queue: queue.SimpleQueue[list[_Work] | None] = queue.SimpleQueue()
         self._figures = _Figures()
         self._backlog = _Backlog()
         self._thread: threading.Thread | None = None
         self._opened: queue.SimpleQueue[Kept | Exception] = queue.SimpleQueue()
         self._closed = False
 
-    def load(self, hold: Callable[[Owed], Owed] | None = None) -> Kept:
+    def load(self, start: Start | None = None) -> Kept:
         """Read the database, making it when there is none, and start the thread.
 
         Raises:
             StoreUnusable: see its fault. Nothing of the store was altered.
+            Interrupted: it is not wanted any more.
         """
         if self._files is not None:
             self._files.hold()
-        self._thread = threading.Thread(target=self._run, args=[hold], name="store", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=[start or Start()], name="store", daemon=True
+        )
         self._thread.start()
         kept = self._opened.get()
         if isinstance(kept, Exception):
@@ -104,11 +120,15 @@ class SqliteStore:
             raise kept
         return kept
 
-    def commit(self, batch: Batch) -> asyncio.Future[None]:
-        return self._hand_over(_future(), batch=batch)
+    def commit(self, batch: Batch) -> Keeping:
+        return self._hand_over(Keeping(), batch=batch)
 
     def changes(self, since: int, limit: int) -> asyncio.Future[list[Change]]:
         question = lambda: rows.changes(self._connected(), since, limit)  # noqa: E731
+        return self._hand_over(_future(), question=question)
+
+    def past(self, keys: Collection[Key], *, before: int | None, rows: int) -> asyncio.Future[Past]:
+        question = lambda: journal.past(self._connected(), keys, before, rows)  # noqa: E731
         return self._hand_over(_future(), question=question)
 
     def bodies(self, row_ids: Sequence[str]) -> asyncio.Future[dict[str, bytes]]:
@@ -132,36 +152,46 @@ class SqliteStore:
             commit_seconds_total=known.seconds,
             batches_total=known.batches,
             changes_given_up_total=known.given_up,
-            waiting=self._queue.qsize() + known.waiting,
+            waiting=known.handed_over - known.served,
             size_bytes=known.size,
             error=known.error,
         )
 
     def retain(self, seconds: float) -> None:
         self._trimming.retain(seconds)
-        self._queue.put(_Work())
+        self._queue.put([])
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
         if self._thread is not None:
+            self._pass_on()
             self._queue.put(None)
             self._thread.join()
         self._let_go()
 
     def _hand_over(
         self,
-        future: asyncio.Future[Any],
+        future: F,
         *,
         batch: Batch | None = None,
         question: Callable[[], Any] | None = None,
-    ) -> asyncio.Future[Any]:
+    ) -> F:
         if self._closed:
             future.set_exception(NotKept("the store is closed"))
-        else:
-            self._queue.put(_Work(future, batch, question))
+            return future
+        if not self._handed:
+            future.get_loop().call_soon(self._pass_on)
+        self._handed.append(_Work(future, batch, question))
+        self._figures.handed_over += 1
         return future
+
+    def _pass_on(self) -> None:
+        """Give the thread what this turn of the loop handed over: it wakes once."""
+        if self._handed:
+            self._queue.put(self._handed)
+            self._handed = []
 
     def _let_go(self) -> None:
         if self._files is not None:
@@ -169,10 +199,10 @@ class SqliteStore:
 
     # --- the thread ------------------------------------------------------------------------
 
-    def _run(self, hold: Callable[[Owed], Owed] | None) -> None:
+    def _run(self, start: Start) -> None:
         try:
-            self._opened.put(self._begin(hold))
-        except StoreUnusable as error:
+            self._opened.put(self._begin(start))
+        except (Interrupted, StoreUnusable) as error:
             self._opened.put(error)
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, `load` must not wait for ever
@@ -185,10 +215,10 @@ class SqliteStore:
             self._write(self._backlog.batch)
         self._disconnect()
 
-    def _begin(self, hold: Callable[[Owed], Owed] | None) -> Kept:
+    def _begin(self, start: Start) -> Kept:
         if self._files is None:
-            return rows.everything(self._connected(), schema.SCHEMA_VERSION, hold)
-        kept = self._files.read(hold)
+            return rows.everything(self._connected(), schema.SCHEMA_VERSION, start)
+        kept = self._files.read(start)
         try:
             self._connected()
         except (sqlite3.Error, NotKept) as error:
@@ -208,11 +238,10 @@ class SqliteStore:
             timeout = max(0.0, self._backlog.retry_at - now)
         works: list[_Work] = []
         try:
-            first = self._queue.get(timeout=timeout)
-            while first is not None:
-                works.append(first)
-                self._figures.waiting = len(works)
-                first = self._queue.get_nowait()
+            handed = self._queue.get(timeout=timeout)
+            while handed is not None:
+                works += handed
+                handed = self._queue.get_nowait()
         except queue.Empty:
             return works
         if works:
@@ -232,9 +261,8 @@ class SqliteStore:
         if error is not None:
             self._keep_for_later(batch)
         self._figures.batches += len(keeping)
-        self._figures.waiting = 0
-        for work in keeping:
-            _settle(work.future, error)
+        self._figures.served += len(works)
+        _settle([work.future for work in keeping], error)
         for work in works:
             if work.question is not None:
                 self._answer(work.future, work.question)
@@ -323,11 +351,11 @@ class SqliteStore:
         with examine.looking(self._files.path) as database:
             return rows.bodies(database, row_ids)
 
-    def _answer(self, future: asyncio.Future[Any] | None, question: Callable[[], Any]) -> None:
+    def _answer(self, future: asyncio.Future[Any], question: Callable[[], Any]) -> None:
         try:
-            _settle(future, None, question())
+            _settle([future], None, question())
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live on
-            _settle(future, NotKept(str(error)))
+            _settle([future], NotKept(str(error)))
 
     def _name(self) -> str:
         return ":memory:" if self._files is None else str(self._files.path)
@@ -344,19 +372,22 @@ def _future() -> asyncio.Future[Any]:
 
 
 def _settle(
-    future: asyncio.Future[Any] | None, error: Exception | None, value: object = None
+    futures: Sequence[asyncio.Future[Any]], error: Exception | None, value: object = None
 ) -> None:
-    """Resolve a future of another thread's loop, which may be gone."""
-    if future is None:
-        return
+    """Resolve futures of another thread's loop, which may be gone: all of one by one call."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[Any]]] = {}
+    for future in futures:
+        by_loop.setdefault(future.get_loop(), []).append(future)
 
-    def settle() -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
+    def settle(those: list[asyncio.Future[Any]]) -> None:
+        for future in those:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
 
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        future.get_loop().call_soon_threadsafe(settle)
+    for loop, those in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, those)

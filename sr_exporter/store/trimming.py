@@ -3,6 +3,11 @@
 Whatever is out of bounds is removed in slices, each a commit of its own, so that whoever waits
 for a commit waits milliseconds. While something is left to remove the next slice comes soon;
 when nothing is, after `TRIM_SECONDS`, or when the journal grew by a slice.
+
+What is old is told by this machine's clock, and that may be wrong. One that leaps ahead by more
+than a day, while we run or since the youngest change that is kept, is believed once it has stood
+for an hour: whoever sets it right within that time has lost nothing. A change from a time that is
+still to come was written by a clock that was ahead, and is as old as those around it.
 """
 
 from __future__ import annotations
@@ -23,10 +28,19 @@ TRIM_ROWS = 1_000
 #: How long the next slice waits when nobody asks for a commit meanwhile.
 TRIM_PAUSE_SECONDS = 0.01
 
+#: From which distance on a clock has leapt ahead, and when it is believed all the same.
+LEAP_SECONDS = 86_400.0
+TRUST_SECONDS = 3_600.0
+
 _OLD_CHANGES = (
     "DELETE FROM changes WHERE seq IN"
-    " (SELECT seq FROM changes WHERE at < :oldest ORDER BY at LIMIT :slice)"
+    " (SELECT seq FROM changes WHERE at < :oldest ORDER BY at LIMIT :slice) RETURNING seq"
 )
+_CHANGES_FROM_THE_FUTURE = (
+    "DELETE FROM changes WHERE seq IN"
+    " (SELECT seq FROM changes WHERE at > :ahead AND seq < :gone ORDER BY at DESC LIMIT :slice)"
+)
+_YOUNGEST_CHANGE = "SELECT max(at) FROM changes"
 _SURPLUS_CHANGES = (
     "DELETE FROM changes WHERE seq IN"
     " (SELECT seq FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - :journal_rows"
@@ -51,7 +65,7 @@ _SURPLUS_TOMBSTONES = (
     " (SELECT source, group_fold, identifier_fold FROM tombstones ORDER BY at DESC"
     " LIMIT :slice OFFSET :tombstones)"
 )
-_JOURNAL = [_OLD_CHANGES, _SURPLUS_CHANGES]
+_JOURNAL = [_OLD_CHANGES, _CHANGES_FROM_THE_FUTURE, _SURPLUS_CHANGES]
 _EVERYTHING = [*_JOURNAL, _OLD_DEAD, _SURPLUS_DEAD, _OLD_TOMBSTONES, _SURPLUS_TOMBSTONES]
 
 
@@ -68,6 +82,12 @@ class Trimming:
         #: How many changes were written since the journal was last looked through.
         self._grown = 0
         self._asked = False
+        #: What the time was when it was believed last, and when that was by the monotonic clock.
+        self._believed: tuple[float, float] | None = None
+        #: Since when, by that, this machine's clock is not believed.
+        self._doubted_since: float | None = None
+        #: The newest change that went for its age.
+        self._gone = 0
 
     def retain(self, seconds: float) -> None:
         """Have another retention from now on; called on any thread."""
@@ -94,9 +114,11 @@ class Trimming:
         if not self._left:
             return
         self._grown = 0
-        wall = self._clock()
+        wall = self._time(database, now)
         bounds = {
             "oldest": wall - self._retention_seconds,
+            "ahead": wall + LEAP_SECONDS,
+            "gone": self._gone,
             "forgotten": wall - TOMBSTONE_SECONDS,
             "journal_rows": JOURNAL_ROWS,
             "dead_rows": DEAD_ROWS,
@@ -104,7 +126,27 @@ class Trimming:
             "slice": TRIM_ROWS + written,
         }
         while self._left:
-            removed = database.execute(self._left[0], bounds).rowcount
+            done = database.execute(self._left[0], bounds)
+            found = done.fetchall()
+            removed = len(found) or done.rowcount
+            bounds["gone"] = self._gone = max(self._gone, *(seq for (seq,) in found), 0)
             if removed >= bounds["slice"]:
                 return  # there may be more: soon
             del self._left[0]
+
+    def _time(self, database: sqlite3.Connection, now: float) -> float:
+        """Give the time that ages are told by."""
+        wall = self._clock()
+        if self._believed is None:
+            (youngest,) = database.execute(_YOUNGEST_CHANGE).fetchone()
+            self._believed = (wall if youngest is None else youngest, now)
+        then, seen_at = self._believed
+        expected = then + now - seen_at
+        if wall - expected > LEAP_SECONDS:
+            if self._doubted_since is None:
+                self._doubted_since = now
+            if now - self._doubted_since < TRUST_SECONDS:
+                return expected
+        self._doubted_since = None
+        self._believed = (wall, now)
+        return wall

@@ -1,19 +1,22 @@
 """Who may write.
 
 Until authentication is configured, loopback may, and nobody else (design, section 5). A
-request that was forwarded, or that a page of another origin made a browser send, is not from
-loopback, wherever its connection comes from. With `push.tokens` configured everybody needs
-one, loopback too.
+request that was forwarded, that a page of another origin made a browser send, or that was sent to
+another name than this machine's, is not from loopback, wherever its connection comes from
+(docs/decisions/0032). With `push.tokens` configured everybody needs one, loopback too, unless the
+web configuration knows who asks (gate.py).
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import ipaddress
+import socket
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from sr_exporter.model import fold
@@ -26,14 +29,46 @@ if TYPE_CHECKING:
 
     from sr_exporter.config import Token
 
-_FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
+_FORWARDED = frozenset(
+    {
+        b"forwarded",
+        b"via",
+        b"x-real-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-envoy-external-address",
+        b"x-original-forwarded-for",
+        b"true-client-ip",
+        b"cf-connecting-ip",
+    }
+)
 #: What browsers say of a request that is not of a page of ours (Fetch Metadata).
-_FOREIGN_SITES = ("cross-site", "same-site")
+_FOREIGN_SITES = (b"cross-site", b"same-site")
 _CLOSED = (
     "writing is open to loopback only until authentication is configured:"
-    " set push.tokens in the configuration file"
+    " set push.tokens in the configuration file, or users or client certificates in"
+    " --web.config.file (what is forwarded, is for another host, or comes of a foreign page never"
+    " counts as loopback)"
 )
-_NO_TOKEN = "a token of push.tokens is needed: send Authorization: Bearer TOKEN"  # noqa: S105 - no secret
+_NO_CERTIFICATE = (
+    "a client certificate is needed, of an authority in client_ca or client_ca_file of"
+    " --web.config.file"
+)
+_FOREIGN_PAGE = (
+    "a page of another origin may not write, though the browser has a password or a certificate:"
+    " programs send a token of push.tokens"
+)
+#: In an ASGI scope: what is known of who asks, a `Grant` or STRANGER; absent where nothing was
+#: looked at.
+GRANT = "sr_exporter.grant"
+#: In an ASGI scope: the `Grant` that reading takes; absent where everybody may read.
+READS = "sr_exporter.reads"
+#: Somebody who shows nothing, where authentication is configured.
+STRANGER: Final = "stranger"
+_NOT_SHOWN = (
+    "a token of push.tokens is needed: send Authorization: Bearer TOKEN (or a client certificate,"
+    " where --web.config.file asks for one)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +77,14 @@ class Grant:
 
     token: Token | None = None
 
-    def require(self, targets: Iterable[tuple[str, str]]) -> None:
-        """Refuse unless every (source, group) may be written; group `*` is all of them.
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is for everything."""
+        token = self.token
+        return token is None or ("*" in token.sources and "*" in token.groups)
+
+    def require(self, targets: Iterable[tuple[str, str]], *, what: str = "write") -> None:
+        """Refuse unless `what` may be done to every (source, group); group `*` is all of them.
 
         Raises:
             Refused: 403, with the first that may not be.
@@ -54,7 +95,7 @@ class Grant:
             if not self._allows(source, group):
                 raise Refused(
                     403,
-                    f"this token may not write source {source!r}, group {group!r}:"
+                    f"this token may not {what} source {source!r}, group {group!r}:"
                     " see sources and groups of its entry in push.tokens",
                 )
 
@@ -64,7 +105,7 @@ class Grant:
         Raises:
             Refused: 403; `what` is not for a token of some sources or groups.
         """
-        if self.token is not None and not ("*" in self.token.sources and "*" in self.token.groups):
+        if not self.is_whole:
             raise Refused(
                 403,
                 f"this token may not {what}: that takes sources: ['*'] and groups: ['*'] in its"
@@ -78,6 +119,9 @@ class Grant:
         return any(fnmatchcase(source, glob) for glob in token.sources) and any(
             glob == "*" or fnmatchcase(fold(group), fold(glob)) for glob in token.groups
         )
+
+
+WHOLE: Final = Grant()
 
 
 class Access:
@@ -94,35 +138,88 @@ class Access:
         """Give what a request may write.
 
         Raises:
-            Refused: 403 for a stranger, 401 for one without a token that is known.
+            Refused: 403 for a stranger, 401 for one without what authentication takes.
         """
+        known = request.scope.get(GRANT)
+        if isinstance(known, Grant):
+            if known.token is None and _is_of_a_foreign_page(request):
+                raise Refused(403, _FOREIGN_PAGE)
+            return known
+        headers = request.scope["headers"]
         if not self._tokens:
+            if known is STRANGER:
+                raise Refused(401, _NO_CERTIFICATE, {"WWW-Authenticate": "ClientCertificate"})
             if not is_from_loopback(request):
                 raise Refused(403, _CLOSED)
-            return Grant()
-        scheme, _, said = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not said.strip():
-            raise Refused(401, _NO_TOKEN, {"WWW-Authenticate": "Bearer"})
-        digest = hashlib.sha256(said.strip().encode()).digest()
+            return WHOLE
+        if not self.is_token(headers):
+            raise Refused(401, _NOT_SHOWN, {"WWW-Authenticate": "Bearer"})
+        grant = self.bearer(headers)
+        if grant is None:
+            raise Refused(401, "this token is not known", {"WWW-Authenticate": "Bearer"})
+        return grant
+
+    def is_token(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Say whether a request comes with a token, and tokens are configured."""
+        return bool(self._tokens and _token(headers))
+
+    def bearer(self, headers: Sequence[tuple[bytes, bytes]]) -> Grant | None:
+        """Give what the bearer of a request's token may write; None if it is not known."""
+        digest = hashlib.sha256(_token(headers)).digest()
         for token in self._tokens:
             if hmac.compare_digest(token.digest, digest):
                 return Grant(token)
-        raise Refused(401, "this token is not known", {"WWW-Authenticate": "Bearer"})
+        return None
+
+
+def require_reading(request: Request, source: str, group: str = "*") -> None:
+    """Refuse to tell the bearer of a token of what it is not for, where reading is closed.
+
+    Raises:
+        Refused: 403.
+    """
+    reads = request.scope.get(READS)
+    if reads is not None:
+        reads.require([(source, group)], what="ask for")
+
+
+def _token(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    for name, said in headers:
+        if name == b"authorization":
+            scheme, _, token = said.partition(b" ")
+            return token.strip() if scheme.lower() == b"bearer" else b""
+    return b""
+
+
+def _is_of_a_foreign_page(request: Request) -> bool:
+    """Whether a page of somebody else had a browser send this, with what the browser knows."""
+    said: dict[bytes, bytes] = dict(reversed(request.scope["headers"]))
+    if said.get(b"sec-fetch-site", b"").lower() in _FOREIGN_SITES:
+        return True
+    origin, host = said.get(b"origin"), said.get(b"host", b"")
+    return origin is not None and origin.lower().partition(b"://")[2] != host.lower()
 
 
 def is_from_loopback(request: Request) -> bool:
     """Say whether a request was made on this machine, by no proxy and no foreign page."""
-    names = request.headers.keys()
-    if request.client is None or any(
-        name in _FORWARDED or name.startswith("x-forwarded-") for name in names
-    ):
+    client = request.scope.get("client")
+    # Its headers are lower case already; of one that is repeated the first counts.
+    said: dict[bytes, bytes] = dict(reversed(request.scope["headers"]))
+    if client is None or not _FORWARDED.isdisjoint(said):
         return False
-    if request.headers.get("sec-fetch-site", "").lower() in _FOREIGN_SITES:
+    for name in said:
+        if name.startswith(b"x-forwarded"):
+            return False
+    if said.get(b"sec-fetch-site", b"").lower() in _FOREIGN_SITES:
         return False
-    if not _is_loopback(request.client.host):
+    host = said.get(b"host", b"")
+    if host and request.scope.get("http_version") == "1.0":
+        # nginx asks so unless told otherwise, before 1.29.7, and says nothing of whom it asks for.
         return False
-    origin = request.headers.get("origin")
-    return origin is None or _is_own_origin(origin, request.headers.get("host", ""))
+    if not (_is_loopback(client[0]) and _names_this_machine(host)):
+        return False
+    origin = said.get(b"origin")
+    return origin is None or _is_own_origin(origin.decode("latin-1"), host.decode("latin-1"))
 
 
 def _is_own_origin(origin: str, host: str) -> bool:
@@ -138,6 +235,26 @@ def _is_own_origin(origin: str, host: str) -> bool:
     return parts.netloc.lower() == host.lower() and (name == "localhost" or _is_loopback(name))
 
 
+@functools.lru_cache(maxsize=256)  # most requests are for few names
+def _names_this_machine(host: bytes) -> bool:
+    """Whether a Host header may be that of a request made on this machine.
+
+    A page of a foreign name, which its owner has resolve to 127.0.0.1, makes a browser send that
+    name (DNS rebinding); so do some proxies. Such a name has a dot: what has none is resolved by
+    this machine, or its network. Who sends no Host is no browser.
+    """
+    name = host.decode("latin-1").lower()
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+    name = name.removesuffix(".")
+    return (
+        not {".", ":"} & set(name)
+        or name.endswith(".localhost")  # RFC 6761, section 6.3
+        or name in (socket.gethostname().lower(), "0.0.0.0", "::")  # noqa: S104 - compared
+        or _is_loopback(name)
+    )
+
+
+@functools.lru_cache(maxsize=256)  # most requests are of few addresses
 def _is_loopback(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)

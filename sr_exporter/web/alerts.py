@@ -7,7 +7,7 @@ filters and errors are those of a real Alertmanager, which the tests ask the sam
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
@@ -15,11 +15,20 @@ from starlette.responses import Response, StreamingResponse
 from sr_exporter import __version__
 from sr_exporter.notify.alerts import is_about, rfc3339
 from sr_exporter.notify.payload import ENDS_AFTER_SECONDS
-from sr_exporter.web.errors import JSONResponse
+from sr_exporter.web.alert_items import (
+    AlertItem,
+    AlertmanagerConfig,
+    AlertmanagerStatus,
+    AlertState,
+    Cluster,
+    ReceiverItem,
+    VersionInfo,
+)
+from sr_exporter.web.errors import NOW, JSONResponse
 from sr_exporter.web.matchers import expression, matcher
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from starlette.requests import Request
 
@@ -28,6 +37,8 @@ if TYPE_CHECKING:
 #: For how long filters are asked, and how many alerts are written, before others have a turn.
 _TURN_SECONDS = 0.005
 _AT_ONCE = 500
+#: How long the regular expressions of one request may be, together.
+MOST_PATTERN = 500
 #: What Alertmanager reads as "yes"; anything else is "no".
 _YES = frozenset({"1", "true", "yes", "ok", "y", "on", "selected", "checked", "t", "enabled"})
 _CONFIG = "# sr-exporter has none of Alertmanager's configuration: see its own file.\n"
@@ -37,8 +48,15 @@ class AlertsRoutes:
     """`receivers` gives the names of the notifiers."""
 
     def __init__(
-        self, book: AlertBook, receivers: Callable[[], Sequence[str]], clock: Callable[[], float]
+        self,
+        book: AlertBook,
+        receivers: Callable[[], Sequence[str]],
+        clock: Callable[[], float],
+        *,
+        catch_up: Callable[[], Awaitable[None]],
     ) -> None:
+        """`catch_up` brings the book up to date."""
+        self._catch_up = catch_up
         self._book = book
         self._receivers = receivers
         self._clock = clock
@@ -50,7 +68,7 @@ class AlertsRoutes:
             levels, _ = await self._asked(request)
         except ValueError as error:
             return _bad(error)
-        return StreamingResponse(self._list(levels), media_type="application/json")
+        return _Streamed(self._list(levels))
 
     async def groups(self, request: Request) -> Response:
         """`GET /api/v2/alerts/groups`: the same, as one group for each receiver."""
@@ -58,29 +76,22 @@ class AlertsRoutes:
             levels, receivers = await self._asked(request)
         except ValueError as error:
             return _bad(error)
-        return StreamingResponse(self._groups(levels, receivers), media_type="application/json")
+        return _Streamed(self._groups(levels, receivers))
 
     async def status(self, _: Request) -> Response:
         """`GET /api/v2/status`."""
         return JSONResponse(
-            {
-                "cluster": {"peers": [], "status": "disabled"},
-                "config": {"original": _CONFIG},
-                "uptime": _moment(self._started_at),
-                "versionInfo": {
-                    "branch": "",
-                    "buildDate": "",
-                    "buildUser": "",
-                    "goVersion": "",
-                    "revision": "",
-                    "version": __version__,
-                },
-            }
+            AlertmanagerStatus(
+                cluster=Cluster([], "disabled"),
+                config=AlertmanagerConfig(_CONFIG),
+                uptime=_moment(self._started_at),
+                version_info=VersionInfo(version=__version__),
+            )
         )
 
     async def receivers(self, _: Request) -> Response:
         """`GET /api/v2/receivers`: the notifiers."""
-        return JSONResponse([{"name": name} for name in self._receivers()])
+        return JSONResponse([ReceiverItem(name) for name in self._receivers()])
 
     async def silences(self, request: Request) -> Response:
         """`GET /api/v2/silences`: there are none."""
@@ -110,6 +121,7 @@ class AlertsRoutes:
         # Nothing of ours is silenced, inhibited or unprocessed: all there is is active.
         if (request.query_params.get("active") or "true").lower() not in _YES:
             return [], names
+        await self._catch_up()
         loop = asyncio.get_running_loop()
         pause_at = loop.time() + _TURN_SECONDS
         found = []
@@ -148,7 +160,14 @@ class AlertsRoutes:
 
 
 def _filters(request: Request) -> list[Callable[..., bool]]:
-    return [matcher(text) for text in request.query_params.getlist("filter")]
+    said = request.query_params
+    # RE2 takes the length of what is searched times that of the expression.
+    patterns = [text for text in said.getlist("filter") if "~" in text] + [said.get("receiver", "")]
+    if sum(map(len, patterns)) > MOST_PATTERN:
+        raise ValueError(
+            f"regular expressions of one request may be {MOST_PATTERN} characters long together"
+        )
+    return [matcher(text) for text in said.getlist("filter")]
 
 
 def _is_told(level: Level, receivers: Sequence[str]) -> bool:
@@ -156,24 +175,31 @@ def _is_told(level: Level, receivers: Sequence[str]) -> bool:
     return any(not is_about(level.record, name) for name in receivers)
 
 
-def _item(level: Level, receivers: Sequence[str], ends_at: str) -> dict[str, Any]:
+def _item(level: Level, receivers: Sequence[str], ends_at: str) -> AlertItem:
     record = level.record
-    return {
-        "annotations": record.annotations,
-        "endsAt": ends_at,
-        "fingerprint": record.fingerprint,
-        "receivers": [{"name": name} for name in receivers if not is_about(record, name)],
-        "startsAt": _moment(record.starts_at),
-        "status": {"inhibitedBy": [], "silencedBy": [], "state": "active"},
-        "updatedAt": _moment(level.changed_at),
-        "generatorURL": record.generator_url,
-        "labels": record.labels,
-    }
+    return AlertItem(
+        annotations=record.annotations,
+        ends_at=ends_at,
+        fingerprint=record.fingerprint,
+        receivers=[ReceiverItem(name) for name in receivers if not is_about(record, name)],
+        starts_at=_moment(record.starts_at),
+        status=AlertState([], [], "active"),
+        updated_at=_moment(level.changed_at),
+        generator_url=record.generator_url,
+        labels=record.labels,
+    )
 
 
 def _moment(seconds: float) -> str:
     """Write a time as Alertmanager does: cut to the millisecond."""
     return rfc3339(seconds)[:-4] + "Z"
+
+
+class _Streamed(StreamingResponse):
+    """A list, sent as it is written."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        super().__init__(pieces, media_type="application/json", headers=NOW)
 
 
 def _bad(error: ValueError) -> Response:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+#: Headers of what tells how it is now: no cache in between knows that.
+NOW = {"Cache-Control": "no-store"}
+
+
 class Refused(Exception):  # noqa: N818 - named for what befell the caller
     """A request that is not done, and why."""
 
@@ -30,8 +34,43 @@ class Refused(Exception):  # noqa: N818 - named for what befell the caller
         super().__init__(error)
 
 
+class Problem(msgspec.Struct, frozen=True):
+    """Why something is not done."""
+
+    error: str
+
+
+class ItemProblem(msgspec.Struct, frozen=True):
+    """What is wrong with one item of a push; they count from 0."""
+
+    index: int
+    error: str
+
+
+class PushProblem(msgspec.Struct, frozen=True):
+    """Why nothing of a push was taken."""
+
+    error: str
+    items: list[ItemProblem]
+
+
+class ReloadProblem(msgspec.Struct, frozen=True):
+    """Why a configuration is not in force."""
+
+    error: str
+    #: Each with its place in the file.
+    faults: list[str]
+
+
 class JSONResponse(Response):
+    """An answer that is so now."""
+
     media_type = "application/json"
+
+    def __init__(
+        self, content: Any, status_code: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(content, status_code, {**NOW, **(headers or {})})
 
     def render(self, content: Any) -> bytes:
         return msgspec.json.encode(content)
@@ -49,9 +88,11 @@ def unroutable(request: Request, error: Exception) -> Response:
     """Answer for a route that is not there, or a method it does not have."""
     if not isinstance(error, HTTPException):
         raise error
+    # Not of `request.url`: that reads the query too, which may be no UTF-8.
+    path = request.scope["path"]
     said = {
-        404: f"no such route: {request.url.path}",
-        405: f"{request.method} is not for {request.url.path}",
+        404: f"no such route: {path}",
+        405: f"{request.method} is not for {path}",
     }
     message = said.get(error.status_code, error.detail)
     return JSONResponse({"error": message}, status_code=error.status_code, headers=error.headers)
@@ -59,5 +100,5 @@ def unroutable(request: Request, error: Exception) -> Response:
 
 def failed(request: Request, error: Exception) -> Response:
     """Answer for a fault of ours; it is logged with its traceback."""
-    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    log.error("request failed", method=request.method, path=request.scope["path"], exc_info=error)
     return JSONResponse({"error": "internal error; the log tells more"}, status_code=500)

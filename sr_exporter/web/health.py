@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import PlainTextResponse
 
+from sr_exporter.web.errors import NOW
+
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
     from sr_exporter.ingest import Ingest
+
+HEALTHY = "sr-exporter is healthy.\n"
 
 
 class HealthRoutes:
@@ -21,10 +25,10 @@ class HealthRoutes:
 
     async def healthy(self, _: Request) -> Response:
         """`GET /-/healthy`: the loop turns."""
-        return PlainTextResponse("sr-exporter is healthy.\n")
+        return PlainTextResponse(HEALTHY, headers=NOW)
 
     async def ready(self, _: Request) -> Response:
-        """`GET /-/ready`: what was kept is restored, and the exporter is not stopping."""
+        """`GET /-/ready`: the exporter is not stopping; while it starts, starting.py answers."""
         if not self._ingest.open:
-            return PlainTextResponse("sr-exporter is stopping.\n", status_code=503)
-        return PlainTextResponse("sr-exporter is ready.\n")
+            return PlainTextResponse("sr-exporter is stopping.\n", status_code=503, headers=NOW)
+        return PlainTextResponse("sr-exporter is ready.\n", headers=NOW)

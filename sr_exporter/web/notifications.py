@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from sr_exporter.errors import NotKept
 from sr_exporter.notify.letters import Asked, NoSuchLetter, NotRetried
 from sr_exporter.store.contract import Standing
 from sr_exporter.web.errors import JSONResponse, Refused
-from sr_exporter.web.lists import wanted
+from sr_exporter.web.items import notification_item
+from sr_exporter.web.lists import Listed, parameters, wanted
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
     from sr_exporter.notify.letters import Letters
-    from sr_exporter.store.contract import Age, Owed
+    from sr_exporter.store.contract import Age
     from sr_exporter.web.access import Access
 
 #: An `Age`: when it was made, its number, its id.
@@ -44,15 +43,16 @@ class NotificationsRoutes:
         except NotKept as error:
             raise Refused(503, f"the store cannot be read: {error}", _RETRY_AFTER) from None
         return JSONResponse(
-            {
-                "items": [_item(owed) for owed in page.rows],
-                "next": None if page.next is None else _cursor(page.next),
-            }
+            Listed(
+                [notification_item(owed) for owed in page.rows],
+                None if page.next is None else _cursor(page.next),
+            )
         )
 
     async def retry(self, request: Request) -> Response:
         """`POST /api/v1/notifications/ID/retry`: 200 once it is owed again, and that is kept."""
         self._access.writer(request).require_everything("retry notifications")
+        parameters(request, ())
         row_id = request.path_params["id"]
         try:
             owed = await self._letters.retry(row_id)
@@ -62,21 +62,7 @@ class NotificationsRoutes:
             raise Refused(409, f"notification {row_id!r} is not retried: {error}") from None
         except NotKept as error:
             raise Refused(503, f"it cannot be kept now: {error}", _RETRY_AFTER) from None
-        return JSONResponse(_item(owed))
-
-
-def _item(owed: Owed) -> dict[str, Any]:
-    return {
-        # The receiver has seen it as X-SR-Delivery.
-        "id": owed.id,
-        "notifier": owed.notifier,
-        "state": owed.standing,
-        "created_at": owed.created_at,
-        "due_at": owed.due_at,
-        "attempts": owed.attempts,
-        "reason": owed.reason,
-        "notification": msgspec.Raw(owed.whole),
-    }
+        return JSONResponse(notification_item(owed))
 
 
 def _cursor(age: Age) -> str:

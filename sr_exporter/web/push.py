@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 from sr_exporter.errors import NotKept, PushRefused
+from sr_exporter.freeing import emptied
+from sr_exporter.limits import Limit
 from sr_exporter.model import OWN_SOURCE, PUSH_SOURCE, Forget
+from sr_exporter.turns import MANY, in_turns, slices
 from sr_exporter.web import bodies
-from sr_exporter.web.errors import JSONResponse, Refused
+from sr_exporter.web.errors import ItemProblem, JSONResponse, Refused
+from sr_exporter.web.items import Removed
+from sr_exporter.web.lists import parameters
+from sr_exporter.web.paths import parts
 from sr_exporter.wire import push as wire
-from sr_exporter.wire.text import name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from sr_exporter.ingest import Ingest
     from sr_exporter.metrics.own import OwnMetrics
+    from sr_exporter.model import Statement
     from sr_exporter.state import State
-    from sr_exporter.web.access import Access
+    from sr_exporter.web.access import Access, Grant
 
 _RETRY_AFTER = {"Retry-After": "1"}
 _PREFIX = b"/api/v1/sources/"
@@ -44,7 +53,7 @@ class PushRoutes:
         #: How large a body may be, after decompression too.
         self.limit_bytes = limit_bytes
 
-    async def push(self, request: Request) -> Response:
+    async def push(self, request: Request) -> ASGIApp:
         """`POST /api/v1/push`: 200 once kept, 400 with the items that are wrong."""
         try:
             answer = await self._push(request)
@@ -52,35 +61,59 @@ class PushRoutes:
             self._metrics.pushed(refused.status)
             if refused.status == 400:
                 refused.more.setdefault("items", [])
+            if refused.status == 413:
+                self._metrics.limited.met(Limit.BODY_BYTES, "push refused: it is too large")
             raise
         self._metrics.pushed(200)
         return answer
 
-    async def _push(self, request: Request) -> Response:
+    async def _push(self, request: Request) -> ASGIApp:
         grant = self._access.writer(request)
-        _refuse_query(request, allowed=("source",))
-        source = request.query_params.get("source", PUSH_SOURCE)
+        source = PUSH_SOURCE
+        if request.scope["query_string"]:
+            source = parameters(request, ("source",)).get("source", PUSH_SOURCE)
         if not source:
             raise Refused(400, "source: must not be empty", items=[])
         body = await bodies.read(request, self.limit_bytes)
         try:
-            statements = wire.statements(body, source=name(source))
+            if len(body) > wire.LARGE_BYTES:
+                return await self._push_many(body, source, grant)
+            statements = wire.statements(body, source=source)
             grant.require((said.source, said.group) for said in statements)
             changed = await self._ingest.push(statements)
         except PushRefused as error:
-            items = [{"index": item.index, "error": item.error} for item in error.items]
+            items = [ItemProblem(item.index, item.error) for item in error.items]
             raise Refused(400, error.error, items=items) from None
         except NotKept as error:
             raise Refused(503, f"it cannot be kept now: {error}", _RETRY_AFTER) from None
+        self._count_events(statements)
+        return _Accepted(len(statements), changed)
+
+    async def _push_many(self, body: bytes, source: str, grant: Grant) -> ASGIApp:
+        """Push as `_push` does, and let others have their turn meanwhile."""
+        statements = await in_turns(wire.statements_in_slices(body, source=source))
+        accepted = len(statements)
+        try:
+            for some in slices(statements, MANY):
+                grant.require((said.source, said.group) for said in some)
+                await asyncio.sleep(0)
+            changed = await self._ingest.push(statements)
+            for some in slices(statements, MANY):
+                self._count_events(some)
+                await asyncio.sleep(0)
+        finally:
+            await in_turns(emptied(statements))
+        return _Accepted(accepted, changed)
+
+    def _count_events(self, statements: Sequence[Statement]) -> None:
         for said in statements:
             if said.way is not None:
                 self._metrics.events.event_accepted(said.source, said.way)
-        return JSONResponse({"accepted": len(statements), "changed": changed})
 
     async def forget(self, request: Request) -> Response:
         """`DELETE /api/v1/sources/...`: 200, 404 nothing there, 409 not a pushed source."""
         grant = self._access.writer(request)
-        _refuse_query(request, allowed=())
+        parameters(request, ())  # `?group=x` must not delete everything
         what = _target(request.scope["raw_path"])
         grant.require([(what.source, what.group or "*")])
         source = self._state.sources.get(what.source)
@@ -92,14 +125,20 @@ class PushRoutes:
             raise Refused(503, f"it cannot be kept now: {error}", _RETRY_AFTER) from None
         if not removed:
             raise Refused(404, "nothing of that is held")
-        return JSONResponse({"removed": removed})
+        return JSONResponse(Removed(removed))
 
 
-def _refuse_query(request: Request, *, allowed: tuple[str, ...]) -> None:
-    """Refuse what a query asks and nobody would do: `?group=x` must not delete everything."""
-    for asked in request.query_params:
-        if asked not in allowed:
-            raise Refused(400, f"the query parameter {asked!r} is not understood here")
+class _Accepted:
+    """What most pushes are answered: an `items.Accepted`, without what a `Response` costs."""
+
+    def __init__(self, accepted: int, changed: int) -> None:
+        self._body = b'{"accepted":%d,"changed":%d}' % (accepted, changed)
+
+    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        length = (b"content-length", b"%d" % len(self._body))
+        headers = [length, (b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": self._body})
 
 
 def _target(raw_path: bytes) -> Forget:
@@ -108,11 +147,7 @@ def _target(raw_path: bytes) -> Forget:
     Raises:
         Refused: 404 for a path of another form.
     """
-    parts = [
-        name(unquote_to_bytes(part).decode("utf-8", "surrogateescape"))
-        for part in raw_path.removeprefix(_PREFIX).split(b"/")
-    ]
-    match parts:
+    match parts(raw_path, _PREFIX):
         case [source] if source:
             return Forget(source)
         case [source, "groups", group] if source and group:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import os
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 
+from sr_exporter.accepting import Acceptor
 from sr_exporter.errors import ListenError
+from sr_exporter.web.connected import REST_SECONDS, Connected
+from sr_exporter.web.encrypted import EncryptedProtocol
+from sr_exporter.web.writes import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
+
+    from sr_exporter.limited import Limited
+    from sr_exporter.web.encrypted import Context
 
 #: How long requests under way may take at a stop.
 STOP_SECONDS = 5
+#: How many connections there may be.
+MOST_CONNECTIONS = 10_000
 _BACKLOG = 2048
+#: On every answer: what a source says must not be taken for a page, or a script.
+_HEADERS = [("X-Content-Type-Options", "nosniff")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +101,40 @@ def _why(error: OSError) -> str:
 class WebServer:
     """Serves an application on sockets that listen already."""
 
-    def __init__(self, application: Starlette, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        application: ASGIApp,
+        sockets: list[socket.socket],
+        limited: Limited,
+        most: int = MOST_CONNECTIONS,
+        tls: Context | None = None,
+    ) -> None:
+        """Make one for so many connections at most."""
         self._sockets = sockets
         self._server = _Server(
             uvicorn.Config(
                 application,
-                http="httptools",
+                http=Protocol if tls is None else EncryptedProtocol,
                 ws="none",
                 lifespan="off",
                 access_log=False,
                 log_config=None,
                 proxy_headers=False,
                 server_header=False,
+                headers=_HEADERS,
+                timeout_keep_alive=REST_SECONDS,
                 timeout_graceful_shutdown=STOP_SECONDS,
-            )
+            ),
+            limited,
+            most,
+            tls,
         )
+        logging.getLogger("uvicorn.error").addFilter(_is_a_fault)
+
+    @property
+    def connected(self) -> Connected:
+        """Who is connected."""
+        return self._server.connected
 
     async def run(self) -> None:
         """Serve until `stop`."""
@@ -111,10 +144,57 @@ class WebServer:
         """Take no more requests; those under way have STOP_SECONDS."""
         self._server.should_exit = True
 
+    async def end(self, serving: asyncio.Task[None]) -> None:
+        """Stop, and wait until `serving`, which runs it, is over."""
+        self.stop()
+        await asyncio.gather(serving, return_exceptions=True)
+
 
 class _Server(uvicorn.Server):
     """Signals are the app's business: it stops more than this server, and in order."""
 
+    def __init__(
+        self, config: uvicorn.Config, limited: Limited, most: int, tls: Context | None
+    ) -> None:
+        super().__init__(config)
+        config.load()
+        config.ssl = tls
+        self.connected: Connected
+        make = partial(
+            Protocol if tls is None else EncryptedProtocol,
+            lambda: self.connected,
+            limited,
+            config=config,
+            server_state=self.server_state,
+            app_state={},
+        )
+        connections = cast("set[Any]", self.server_state.connections)
+        self.connected = Connected(make, connections, limited, most)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take connections in ourselves: see accepting.py."""
+        acceptors = [Acceptor(one, self.connected, self.config.ssl) for one in sockets or ()]
+        self.servers = cast("list[asyncio.Server]", acceptors)  # they are closed, and no more
+        for acceptor in acceptors:
+            acceptor.start()
+        self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is to be done every tenth of a second."""
+        if counter % 10 == 0:
+            self.connected.look()
+        return await super().on_tick(counter)
+
+
+def _is_a_fault(record: logging.LogRecord) -> bool:
+    """Leave out what clients do wrong: they are told so, and anybody could fill a disk with it.
+
+    And the traceback of a request that a stop cut off: one line tells how many were.
+    """
+    if record.levelno <= logging.WARNING:
+        return False
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sr_exporter.model import INT32_MIN, MAIN, fold
 from sr_exporter.wire.calls import (
     CallError,
+    Many,
     bind,
     encode_error,
     encode_result,
+    int_of,
     parse_call,
+    text_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import tzinfo
 
     from sr_exporter.model import Report
@@ -53,6 +56,9 @@ class IdentifierView(Protocol):
 class GroupView(Protocol):
     @property
     def name(self) -> str: ...
+    @property
+    def ready(self) -> bool:
+        """Whether all of them are."""
 
     def identifiers(self) -> Iterable[IdentifierView]:
         """All, in the order in which they are listed: the newest first."""
@@ -62,7 +68,7 @@ class GroupView(Protocol):
 
 
 class SrView(Protocol):
-    """The read side of one server's Status/Report."""
+    """The read side of one server's Status/Report. Raises CallError for what it cannot tell."""
 
     @property
     def server(self) -> str:
@@ -118,7 +124,9 @@ def perform(call: Call, node: SrView, now: float, others: Commands = _NONE) -> A
     command = COMMANDS.get(name) or others.get(name)
     if command is None:
         raise _method_not_found()
-    return command.run(Asked(node, now, bind(call, *command.forms)))
+    given = bind(call, *command.forms)
+    params = {parameter: command.read(parameter, value) for parameter, value in given.items()}
+    return command.run(Asked(node, now, params, others))
 
 
 # --- method names -------------------------------------------------------------------------
@@ -170,6 +178,11 @@ OLD_NAMES = {
 }
 
 
+#: After so many years dates fall on the same days of the week again.
+_CYCLE_YEARS = 400
+_CYCLE_SECONDS = 146_097 * 86_400
+
+
 # --- methods ------------------------------------------------------------------------------
 
 
@@ -179,7 +192,9 @@ class Asked:
 
     node: SrView
     now: float
-    params: Mapping[str, str]
+    params: Mapping[str, Any]
+    #: What is answered besides Status/Report.
+    others: Commands
 
     def group(self) -> GroupView:
         found = self.node.group(self.params["group"])
@@ -193,13 +208,21 @@ class Command:
     run: Callable[[Asked], Any]
     #: Parameters of each form, in positional order.
     forms: tuple[tuple[str, ...], ...]
+    #: Those that are integers; all others are texts.
+    integers: frozenset[str] = frozenset()
+
+    def read(self, parameter: str, value: Any) -> str | int:
+        """Give the value of a parameter. Raises CallError -32602."""
+        if parameter in self.integers:
+            return int_of(parameter, value)
+        return text_of(parameter, value)
 
 
 def _get(asked: Asked) -> Any:
     group = asked.group()
     name = asked.params.get("identifier", MAIN)
     if fold(name) == "all":
-        ready = all(identifier.ready for identifier in group.identifiers())
+        ready = group.ready
         return {"Readiness": ready, "Status": 1 if ready else -1, "Details": "aggregated"}
     identifier = group.identifier(name)
     # The lowest int is how the framework says "no such identifier" to itself (recorded on 3.6).
@@ -229,12 +252,12 @@ def _list_identifiers(asked: Asked) -> Any:
     def names(group: GroupView) -> Any:
         return {
             "Group": group.name,
-            "Identifiers": [identifier.name for identifier in group.identifiers()],
+            "Identifiers": _each(group, lambda identifier: identifier.name),
         }
 
     if "group" in asked.params:
         return names(asked.group())
-    return [names(group) for group in asked.node.groups()]
+    return Many(map(names, asked.node.groups()))
 
 
 def _version(asked: Asked) -> Any:
@@ -251,20 +274,36 @@ def _uptime(asked: Asked) -> Any:
 
 
 def _which(asked: Asked) -> Any:
-    return list(asked.node.names.which)
+    """List the methods, or the forms of one: opensips-cli completes a line by them."""
+    names = asked.node.names
+    if "command" not in asked.params:
+        return list(names.which)
+    try:
+        name = names.resolve(asked.params["command"])
+    except CallError:
+        name = ""
+    command = COMMANDS.get(name) or asked.others.get(name)
+    if command is None:
+        raise CallError(404, "unknown MI command")
+    return [list(form) for form in command.forms]
 
 
 def _list(asked: Asked, show: Callable[[IdentifierView], Any]) -> Any:
     """Show every identifier: of the group that is named, else of all by group."""
     if "group" in asked.params:
-        return [show(identifier) for identifier in asked.group().identifiers()]
-    return [
-        {
-            "Name": group.name,
-            "Identifiers": [show(identifier) for identifier in group.identifiers()],
-        }
-        for group in asked.node.groups()
-    ]
+        return _each(asked.group(), show)
+    return Many(
+        {"Name": group.name, "Identifiers": _each(group, show)} for group in asked.node.groups()
+    )
+
+
+def _each(group: GroupView, show: Callable[[IdentifierView], Any]) -> Many:
+    return Many(map(show, _late(group.identifiers)))
+
+
+def _late(give: Callable[[], Iterable[IdentifierView]]) -> Iterator[IdentifierView]:
+    """Ask for a group's identifiers when its turn has come."""
+    yield from give()
 
 
 def _status(identifier: IdentifierView) -> dict[str, Any]:
@@ -290,7 +329,10 @@ def _c_string(text: str) -> str:
 
 
 def _ctime(timestamp: float, zone: tzinfo | None) -> str:
-    return datetime.fromtimestamp(int(timestamp), zone).ctime()
+    """Write a date as C does, beyond the year 9999 too: a report's may be anything."""
+    cycles, seconds = divmod(int(timestamp), _CYCLE_SECONDS)
+    moment = datetime.fromtimestamp(seconds, zone)
+    return f"{moment.ctime()[:-4]}{moment.year + cycles * _CYCLE_YEARS}"
 
 
 _GROUP = ("group",)
@@ -304,6 +346,6 @@ COMMANDS: dict[str, Command] = {
     "status_report:identifiers": Command(_list_identifiers, ((), _GROUP)),
     "core:version": Command(_version, ((),)),
     "core:uptime": Command(_uptime, ((),)),
-    "core:which": Command(_which, ((),)),
+    "core:which": Command(_which, ((), ("command",))),
 }
 COMMANDS |= {old: COMMANDS[new] for old, new in OLD_NAMES.items()}

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from sr_exporter.model import INT32_MAX, INT32_MIN, Origin, Statement, Way
-from sr_exporter.wire.text import Undecodable, convert, loads, name, text
+from sr_exporter.wire.text import Undecodable, convert, details_of, loads, name, text
 
 EVENT = "E_CORE_SR_STATUS_CHANGED"
 
@@ -37,7 +37,7 @@ class EventParams(msgspec.Struct):
             group=name(self.group),
             identifier=name(self.identifier),
             status=self.status,
-            details=None if self.details is None else text(self.details),
+            details=None if self.details is None else details_of(self.details),
             old_status=self.old_status,
             origin=Origin.EVENT,
             way=way,

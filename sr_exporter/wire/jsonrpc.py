@@ -7,7 +7,7 @@ sections 7 and 9). `request` can build nothing of the kind.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,13 @@ class RpcError(Exception):
         self.code = code
         self.message = message
         super().__init__(f"{message} ({code})")
+
+
+class Reply(NamedTuple):
+    """The bytes of a reply, and the id of the request that it must be to."""
+
+    data: bytes
+    request_id: int
 
 
 class _Error(msgspec.Struct):
@@ -69,7 +76,7 @@ def request(
     return data
 
 
-def result(data: bytes, *, request_id: int = 1) -> bytes:
+def result(data: bytes, request_id: int = 1) -> bytes:
     """Give the bytes of the result in a reply.
 
     Invalid UTF-8 inside the result is passed on as it is.
@@ -89,6 +96,15 @@ def result(data: bytes, *, request_id: int = 1) -> bytes:
     if isinstance(reply.result, msgspec.UnsetType):
         raise Undecodable("the reply has neither result nor error")
     return bytes(reply.result)
+
+
+def said(reply: Reply) -> memoryview | None:
+    """Give what a reply says whatever request it is to: all but its id, where that comes last.
+
+    Two replies that say the same have the same result; None where that cannot be told.
+    """
+    end = b',"id":%d}' % reply.request_id
+    return memoryview(reply.data)[: -len(end)] if reply.data.endswith(end) else None
 
 
 def _reply(data: bytes) -> _Reply:

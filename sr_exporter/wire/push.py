@@ -8,6 +8,7 @@ typo must not become a silent "ready".
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ import msgspec
 
 from sr_exporter.durations import parse_duration
 from sr_exporter.errors import ItemFault, PushRefused
+from sr_exporter.freeing import emptied
 from sr_exporter.model import (
     INT32_MAX,
     INT32_MIN,
@@ -26,12 +28,16 @@ from sr_exporter.model import (
     Statement,
     Way,
 )
+from sr_exporter.wire import pieces
 from sr_exporter.wire.events import EventParams
-from sr_exporter.wire.text import Undecodable, convert, loads, log, name, text
+from sr_exporter.wire.slices import at_once
+from sr_exporter.wire.text import Undecodable, convert, details_of, loads, log, name, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
+#: A larger body is read in pieces.
+LARGE_BYTES = 2**17
 #: After so many wrong items a body is read no further.
 MOST_FAULTS = 100
 #: Times past this are not Unix seconds: some unit is wrong.
@@ -44,36 +50,45 @@ _Int32 = Annotated[int, msgspec.Meta(ge=INT32_MIN, le=INT32_MAX)]
 _Time = Annotated[float, msgspec.Meta(ge=0, le=_LATEST)]
 
 
-class _PushedReport(msgspec.Struct, forbid_unknown_fields=True):
+class PushedReport(msgspec.Struct, forbid_unknown_fields=True):
+    """A line for a key's ring."""
+
     log: str
     timestamp: _Time | None = None
 
 
-class _Item(msgspec.Struct, forbid_unknown_fields=True):
+class Item(msgspec.Struct, forbid_unknown_fields=True):
+    """What a push says of one key."""
+
     group: _Name
     identifier: _Name = MAIN
     source: _Name | None = None
     status: _Int32 | msgspec.UnsetType = msgspec.UNSET
     details: str | None = None
-    reports: list[str | _PushedReport] = []
+    reports: list[str | PushedReport] = []
     ttl: float | str | None = None
     on_expiry: OnExpiry | None = None
     at: _Time | None = None
     old_status: _Int32 | None = None
 
 
-class _EventParams(EventParams, forbid_unknown_fields=True):
+class PushedEventParams(EventParams, forbid_unknown_fields=True):
     """An event's, and nothing else: a pusher's typo must not go unseen."""
 
 
-class _Event(msgspec.Struct, forbid_unknown_fields=True):
+class PushedEvent(msgspec.Struct, forbid_unknown_fields=True):
+    """An SR event, as OpenSIPS writes it."""
+
     jsonrpc: Literal["2.0"]
     method: Literal["E_CORE_SR_STATUS_CHANGED"]
-    params: _EventParams
+    params: PushedEventParams
     id: int | str | None = None
 
 
 _decode = msgspec.json.Decoder().decode
+_decode_item = msgspec.json.Decoder(Item).decode
+_decode_items = msgspec.json.Decoder(list[Item]).decode
+_WHITE = b" \t\r\n"
 
 
 def statements(body: bytes, *, source: str = PUSH_SOURCE) -> list[Statement]:
@@ -82,20 +97,65 @@ def statements(body: bytes, *, source: str = PUSH_SOURCE) -> list[Statement]:
     Raises:
         PushRefused: with every item that is wrong; nothing of the body may be used.
     """
+    return at_once(statements_in_slices(body, source=source))
+
+
+def statements_in_slices(
+    body: bytes, *, source: str = PUSH_SOURCE
+) -> Generator[None, None, list[Statement]]:
+    """Read as `statements` does, with pauses."""
+    body = body.strip(_WHITE)
+    if not body:
+        raise PushRefused("the body is empty")
+    with contextlib.suppress(ValueError, RecursionError):
+        return (yield from _plain(body, source))
     read: list[Statement] = []
     faults: list[ItemFault] = []
-    for index, item in enumerate(_items(body)):
-        try:
-            if isinstance(item, Undecodable):
-                raise item
-            read.append(_statement(item, source))
-        except (ValueError, TypeError) as error:
-            faults.append(ItemFault(index, text(str(error))))
-            if len(faults) == MOST_FAULTS:
-                break
+    index = -1
+    for piece in _pieces(body):
+        for item in piece:
+            index += 1
+            try:
+                if isinstance(item, Undecodable):
+                    raise item
+                read.append(_statement(item, source))
+            except (ValueError, TypeError) as error:
+                faults.append(ItemFault(index, text(str(error))))
+                if len(faults) == MOST_FAULTS:
+                    raise PushRefused(_summary(faults), faults) from None
+        yield
     if faults:
+        yield from emptied(read)
         raise PushRefused(_summary(faults), faults)
     return read
+
+
+def _plain(body: bytes, source: str) -> Generator[None, None, list[Statement]]:
+    """Read a body of push items alone that are all well formed: nearly every one is.
+
+    Raises:
+        ValueError: this one is not, or not known to be; nothing can be told of what is wrong.
+    """
+    if len(body) > LARGE_BYTES:
+        read: list[Statement] = []
+        try:
+            for piece in _plain_pieces(body):
+                read += [_said(item, source) for item in piece]
+                yield
+        except (ValueError, RecursionError):
+            yield from emptied(read)
+            raise
+        return read
+    if body.startswith(b"["):
+        return [_said(item, source) for item in _decode_items(body)]
+    lines = body.split(b"\n") if b"\n" in body else [body]
+    return [_said(_decode_item(line), source) for line in lines if line.strip(_WHITE)]
+
+
+def _plain_pieces(body: bytes) -> Iterable[Sequence[Item]]:
+    if body.startswith(b"["):
+        return pieces.of_array(body, _decode_items)
+    return (list(map(_decode_item, lines)) for lines in pieces.of_lines(body))
 
 
 def _summary(faults: list[ItemFault]) -> str:
@@ -105,30 +165,34 @@ def _summary(faults: list[ItemFault]) -> str:
     return f"{what} wrong; nothing was taken"
 
 
-def _items(body: bytes) -> Iterator[Any]:
-    """Give the items of a body, or the error that stands in the place of one."""
-    body = body.strip(b" \t\r\n")
-    if not body:
-        raise PushRefused("the body is empty")
+def _pieces(body: bytes) -> Iterator[Sequence[Any]]:
+    """Give the items of a body, or the error that stands in the place of one.
+
+    Raises:
+        PushRefused: items cannot be told apart.
+    """
     if body.startswith(b"["):
         try:
-            yield from _json(body)
-        except Undecodable as error:
+            yield from pieces.of_array(body, _json)
+        except ValueError as error:
             raise PushRefused(str(error)) from None
         return
-    lines = [line for line in body.split(b"\n") if line.strip(b" \t\r")]
-    if len(lines) > 1:
+    if b"\n" in body and isinstance(_line(body[: body.find(b"\n")]), Undecodable):
         try:
-            yield _json(body)  # one object, written over several lines
+            yield [_json(body)]  # one object, written over several lines
         except Undecodable:
             pass
         else:
             return
-    for line in lines:
-        try:
-            yield _json(line)
-        except Undecodable as error:
-            yield error
+    for lines in pieces.of_lines(body):
+        yield [_line(line) for line in lines]
+
+
+def _line(line: bytes) -> Any:
+    try:
+        return _json(line)
+    except Undecodable as error:
+        return error
 
 
 def _json(data: bytes) -> Any:
@@ -150,19 +214,36 @@ def _statement(item: Any, source: str) -> Statement:
     if not isinstance(item, dict):
         raise TypeError(f"an object is expected, not {_kind(item)}")
     if "jsonrpc" in item or "method" in item:
-        return convert(item, _Event).params.statement(source, Way.HTTP)
-    said = convert(item, _Item)
+        return convert(item, PushedEvent).params.statement(source, Way.HTTP)
+    return _said(convert(item, Item), source)
+
+
+def _said(said: Item, source: str) -> Statement:
+    """Say what an item says.
+
+    Raises:
+        ValueError: its fields do not go together, or are out of range.
+    """
     status = None if isinstance(said.status, msgspec.UnsetType) else said.status
     if status is None:
         _needs_status(said)
     if said.on_expiry is not None and said.ttl is None:
         raise ValueError("on_expiry: only together with ttl")
+    if said.old_status is None and said.ttl is None and not said.reports:
+        return Statement(
+            name(said.source or source),
+            name(said.group),
+            name(said.identifier),
+            status,
+            None if said.details is None else details_of(said.details),
+            at=said.at,
+        )
     return Statement(
         source=name(said.source or source),
         group=name(said.group),
         identifier=name(said.identifier),
         status=status,
-        details=None if said.details is None else text(said.details),
+        details=None if said.details is None else details_of(said.details),
         reports=tuple(map(_report, said.reports)),
         ttl_seconds=None if said.ttl is None else _ttl(said.ttl),
         on_expiry=said.on_expiry or OnExpiry.NOT_READY,
@@ -173,7 +254,7 @@ def _statement(item: Any, source: str) -> Statement:
     )
 
 
-def _needs_status(said: _Item) -> None:
+def _needs_status(said: Item) -> None:
     if said.details is not None:
         raise ValueError("details: only together with status")
     if said.old_status is not None:
@@ -182,7 +263,7 @@ def _needs_status(said: _Item) -> None:
         raise ValueError("status or reports is required")
 
 
-def _report(item: str | _PushedReport) -> Report | str:
+def _report(item: str | PushedReport) -> Report | str:
     if isinstance(item, str):
         return log(item)
     line = log(item.log)

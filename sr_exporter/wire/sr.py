@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 
+from sr_exporter.cutting import MOST_NAME
 from sr_exporter.model import (
     DEEPEST_RING,
     INT32_MAX,
@@ -21,34 +22,36 @@ from sr_exporter.model import (
     fold,
     held_status,
 )
-from sr_exporter.wire.text import Undecodable, convert, loads, log, name, text
+from sr_exporter.wire.differences import PLACE, Comparison, SlicedGroup
+from sr_exporter.wire.slices import at_once
+from sr_exporter.wire.text import Undecodable, convert, details_of, loads, log, name, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
+
+    from sr_exporter.wire.differences import Imprint
+    from sr_exporter.wire.jsonrpc import Reply
 
 T = TypeVar("T")
 
 #: A listing in which so many items are wrong is no listing; to name them all could cost more
 #: than it is worth to read it.
 MOST_FAULTS = 1000
+#: How many statuses are read at once: in a few milliseconds.
+SLICE = 250 * PLACE
 
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 _Int32 = Annotated[int, msgspec.Meta(ge=INT32_MIN, le=INT32_MAX)]
 
 
-class _Status(msgspec.Struct, rename="pascal"):
+class _Status(msgspec.Struct, rename="pascal", gc=False):
     readiness: bool
     status: _Int32
     details: str | None = None
 
 
-class _Identifier(_Status, rename="pascal", kw_only=True):
+class _Identifier(_Status, rename="pascal", kw_only=True, gc=False):
     name: _Name
-
-
-class _StatusGroup(msgspec.Struct, rename="pascal"):
-    name: _Name
-    identifiers: list[_Identifier]
 
 
 class _Report(msgspec.Struct, rename="pascal"):
@@ -101,6 +104,17 @@ class Statuses(NamedTuple):
     complete: bool
     #: What was left out, and why.
     faults: tuple[str, ...]
+    #: What tells this listing from another; None where that was not looked for.
+    mark: bytes | None = None
+    #: The mark of the listing before: all it said that is not among these statuses is said again.
+    #: None: they are all of them.
+    since: bytes | None = None
+    #: The reply, where not all of it was read.
+    unread: Reply | None = None
+    #: What another listing is compared with; None where something is left out.
+    imprint: Imprint | None = None
+    #: Whether these are all, or only what differs from what it was compared with.
+    whole: bool = True
 
 
 class Reports(NamedTuple):
@@ -108,6 +122,10 @@ class Reports(NamedTuple):
 
     reports: tuple[ListedReports, ...]
     faults: tuple[str, ...]
+    #: What tells this listing from another; None where that was not looked for.
+    mark: bytes | None = None
+    #: The reply, unread: it is that of this mark, which was read before.
+    unread: Reply | None = None
 
 
 class Identifiers(NamedTuple):
@@ -122,11 +140,36 @@ def statuses(result: bytes) -> Statuses:
     Raises:
         Undecodable: it is no list of groups at all.
     """
-    groups = _strict(result, list[_StatusGroup])
-    if groups is None:
+    plain = at_once(statuses_in_slices(result))
+    if plain is None:
         return _statuses_item_by_item(_list(result))
-    listed = tuple(_listed(group.name, item) for group in groups for item in group.identifiers)
-    return Statuses(listed, frozenset(), complete=True, faults=())
+    return plain._replace(imprint=None)  # of no use to who reads at once
+
+
+def statuses_in_slices(
+    result: bytes, before: Imprint | None = None
+) -> Generator[None, None, Statuses | None]:
+    """Read as `statuses` does, with pauses; gives None where something is not as it should be.
+
+    With an imprint of the listing `before`, those only that differ, if the names are the same.
+    """
+    groups = _strict(result, list[SlicedGroup])
+    if groups is None:
+        return None
+    comparison = Comparison(groups, before)
+    listed: list[ListedStatus] = []
+    for group in groups:
+        for start in range(0, len(group.identifiers), SLICE):
+            to_read = comparison.to_read(group.identifiers[start : start + SLICE])
+            items = _strict(b"[%s]" % b",".join(to_read), list[_Identifier])
+            if items is None:
+                return None
+            if not comparison.are_named_so([item.name for item in items]):
+                return (yield from statuses_in_slices(result))
+            listed += _listed_all(group.name, items)
+            yield
+    whole, imprint = comparison.is_of_all, comparison.imprint
+    return Statuses(tuple(listed), frozenset(), True, (), whole=whole, imprint=imprint)
 
 
 def group_statuses(result: bytes, group: str) -> Statuses:
@@ -136,14 +179,12 @@ def group_statuses(result: bytes, group: str) -> Statuses:
         Undecodable: it is no list at all.
     """
     items = _strict(result, list[_Identifier])
+    if items is not None:
+        return Statuses(tuple(_listed_all(name(group), items)), frozenset(), True, ())
     faults = _Faults()
-    partial: frozenset[str] = frozenset()
-    if items is None:
-        read = [_convert(item, _Identifier, faults.add) for item in _list(result)]
-        items = [item for item in read if item is not None]
-    if faults.found:
-        partial = frozenset({fold(group)})
-    listed = tuple(_listed(group, item) for item in items)
+    read = [_convert(item, _Identifier, faults.add) for item in _list(result)]
+    listed = tuple(_listed(group, item) for item in read if item is not None)
+    partial = frozenset({fold(group)} if faults.found else ())
     return Statuses(listed, partial, complete=True, faults=tuple(faults.found))
 
 
@@ -264,7 +305,7 @@ def version(result: bytes) -> str:
     """
     server = text((_strict(result, _Version) or _tolerant(result, _Version)).server)
     found = re.search(r"\((\S+)", server)
-    return found[1] if found else server
+    return name(found[1] if found else server)
 
 
 def uptime(result: bytes) -> float:
@@ -294,6 +335,20 @@ class _Faults:
             )
 
 
+def _listed_all(group: str, items: list[_Identifier]) -> list[ListedStatus]:
+    """Do as `_listed` does with what was decoded strictly: its strings are UTF-8."""
+    return [
+        ListedStatus(
+            group,
+            item.name if len(item.name) <= MOST_NAME else name(item.name),
+            item.status or held_status(0, ready=item.readiness),
+            item.readiness,
+            details_of(item.details) if item.details else item.details,
+        )
+        for item in items
+    ]
+
+
 def _listed(group: str, item: _Identifier) -> ListedStatus:
     return _listed_as(group, item.name, item)
 
@@ -305,7 +360,7 @@ def _listed_as(group: str, identifier: str, said: _Status) -> ListedStatus:
         name(identifier),
         held_status(said.status, ready=said.readiness),
         said.readiness,
-        None if details is None else text(details),
+        None if details is None else details_of(details),
     )
 
 

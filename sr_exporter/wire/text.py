@@ -17,6 +17,8 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+from sr_exporter.cutting import MOST_DETAILS, MOST_LOG, MOST_NAME, cut_name, cut_text, is_cut
+
 T = TypeVar("T")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -62,15 +64,18 @@ def convert(document: Any, wanted: type[T]) -> T:
 
 
 def name(said: str) -> str:
-    r"""Make a name encodable: what is no UTF-8 becomes `\\xff`, a stray surrogate `\\ud800`."""
-    if said.isascii() or not _SURROGATE.search(said):
-        return said
-    return _SURROGATE.sub(_escaped, said)
+    r"""Make a name encodable: what is no UTF-8 becomes `\\xff`, a stray surrogate `\\ud800`.
+
+    One that is too long is cut, and stays another than all others.
+    """
+    if not said.isascii() and _SURROGATE.search(said):
+        said = _SURROGATE.sub(_escaped, said)
+    return said if len(said) <= MOST_NAME else cut_name(said)
 
 
 def may_be_escaped(said: str) -> bool:
     """Whether a name may hold what `name` wrote for it: by that, nobody knows it."""
-    return _ESCAPED.search(said) is not None
+    return is_cut(said) or _ESCAPED.search(said) is not None
 
 
 def text(said: str) -> str:
@@ -81,9 +86,16 @@ def text(said: str) -> str:
     return raw.decode("utf-8", "replace")
 
 
+def details_of(said: str) -> str:
+    """Make details of what was said: a text that is not too long."""
+    said = text(said)
+    return said if len(said) <= MOST_DETAILS else cut_text(said, MOST_DETAILS)
+
+
 def log(said: str) -> str:
     """Make a log line of what was logged: a text without its one trailing newline."""
-    return text(said).removesuffix("\n")
+    line = text(said).removesuffix("\n")
+    return line if len(line) <= MOST_LOG else cut_text(line, MOST_LOG)
 
 
 def _foreign(said: str) -> bool:

@@ -43,6 +43,7 @@ def _traced(tmp_path, *python: str) -> str:
             program("strace"),
             "-f",
             f"--output={trace}",
+            "--string-limit=1000",
             "--trace=fdatasync,fsync,write,writev,sendto,sendmsg,pwrite64",
             sys.executable,
             *python,
@@ -89,7 +90,7 @@ def _traced(tmp_path, *python: str) -> str:
             # A call another thread interrupts is two lines; it is over with the second.
             if "unfinished" not in line:
                 events.append("s")
-        elif '"{\\"accepted\\"' in line:
+        elif "HTTP/1.1 200" in line and '{\\"accepted\\"' in line:
             events.append("A")
     return "".join(events)
 

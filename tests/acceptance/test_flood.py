@@ -20,14 +20,14 @@ from tests.harness import Command, eventually, series
 if TYPE_CHECKING:
     from pathlib import Path
 
-CHANGES = int(os.environ.get("SR_FLOOD_CHANGES", "10000"))
+CHANGES = int(os.environ.get("SR_FLOOD_CHANGES", "5000"))
 KEYS = 500
 #: What every change says besides its number: its notification is some 5 kB.
 WORDS = " and so on" * 60
 #: What one owed notification may take of the exporter's memory, and what a flood may take besides:
 #: the bodies that are held, SQLite's cache, requests. Its text is not in there.
 ROW_BYTES = 640
-BASE_BYTES = 24 * 2**20
+BASE_BYTES = 34 * 2**20
 
 
 class FloodReceiver(FastReceiver):

@@ -201,6 +201,25 @@ def test_a_webhook_under_way_is_waited_for(tmp_path):
             assert list(backlog.values()) == [0]
 
 
+def test_scrapers_that_take_nothing_are_cut_off(tmp_path):
+    """After their time; one line says how many they were."""
+    with Command(f"--storage.path={tmp_path / 'data'}") as running:
+        running.wait_ready()
+        running.client.push(
+            *({"group": "g", "identifier": f"{n:0200}", "status": 1} for n in range(AT_ONCE * 4))
+        )
+        host, _, port = running.base.removeprefix("http://").partition(":")
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stuck = stack.enter_context(socket.socket())
+                stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                stuck.connect((host, int(port)))
+                stuck.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert stuck.recv(1)
+            _stop(running)
+            assert running.said.count("Cancel 3 running task(s)") == 1, running.said
+
+
 def test_an_impatient_operator(tmp_path):
     """One SIGTERM after the other, to the very end, alters nothing."""
     for _ in range(2):

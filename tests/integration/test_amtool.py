@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from sr_exporter.config import Alertmanager, Config, SecretUrl, Webhook
+from sr_exporter.web.alerts import MOST_PATTERN
 from tests.harness import RunningApp, eventually, free_port
 from tests.integration.test_alerting import alertmanager
 from tests.real_parts import program
@@ -144,6 +145,20 @@ def test_faulty_expressions_are_refused_with_a_string(pair, query):
     assert ours.status_code == theirs.status_code == 400
     assert isinstance(ours.json(), str)
     assert isinstance(theirs.json(), str)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["filter=identifier=~{}", "receiver={}", "filter=a!~x&filter=b=~{}"],
+)
+@pytest.mark.parametrize("route", ["alerts", "alerts/groups", "silences"])
+def test_long_expressions_are_refused(tmp_path, route, query):
+    """RE2 takes their length times that of each name: 30 kB of it held others up for seconds."""
+    with RunningApp(tmp_path) as app:
+        for length, code in ((MOST_PATTERN - 50, 200), (MOST_PATTERN, 400), (8_000, 400)):
+            answer = get(app.base, f"{route}?{query.format('(.|p)*' * (length // 6 + 1))}")
+            assert answer.status_code == code
+        assert f"{MOST_PATTERN} characters long together" in answer.json()
 
 
 @pytest.mark.real

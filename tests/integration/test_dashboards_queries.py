@@ -42,7 +42,7 @@ TROUBLE = {
     "opensips-sr-identifier": {"annotation Alerts"},
     "opensips-sr-routing": {"7 Loading for", "11 Gateways and destinations reported not ready"},
     "opensips-sr-cluster": {"4 Nodes reported down", "15 Not registered now"},
-    "opensips-sr-exporter": {"14 Failed requests", "annotation Alerts"},
+    "opensips-sr-exporter": {"14 Failed requests", "57 Limits met in 5 min", "annotation Alerts"},
 }
 #: As Grafana has it where scrapes are a second apart: four of them.
 RATE_SECONDS = 4

@@ -205,12 +205,11 @@ def expected(code: int) -> Told:
 
 def answers_as_asked(peer: Peer, connection: socket.socket) -> None:
     """Answer with the code that is the delivery's id; where that is final, with a redirect."""
-    head = peer.read_request(connection)
-    (code,) = re.findall(rb"X-SR-Delivery: (\d+)", head)
-    connection.sendall(
-        b"HTTP/1.1 %s So\r\nLocation: http://127.0.0.1:1/\r\nRetry-After: 5\r\n\r\n" % code
-    )
-    peer.wait_for_hang_up(connection)
+    while head := peer.read_request(connection):  # 204 and 304 end with their heads
+        (code,) = re.findall(rb"X-SR-Delivery: (\d+)", head)
+        connection.sendall(
+            b"HTTP/1.1 %s So\r\nLocation: http://127.0.0.1:1/\r\nRetry-After: 5\r\n\r\n" % code
+        )
 
 
 @pytest.mark.parametrize("hundred", range(2, 6))
@@ -235,7 +234,8 @@ def test_every_status_code_of_an_alertmanager():
 
     def answers_in_turn(peer: Peer, connection: socket.socket) -> None:
         peer.read_request(connection)
-        connection.sendall(b"HTTP/1.1 %d So\r\nContent-Length: 0\r\n\r\n" % next(codes))
+        head = b"HTTP/1.1 %d So\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        connection.sendall(head % next(codes))
         peer.wait_for_hang_up(connection)
 
     with many_peers() as peers:
@@ -326,8 +326,9 @@ def a_name_nobody_answers_for() -> Iterator[Place]:
     """Give a host whose name is looked up for ever: its thread cannot be called back."""
     over = threading.Event()
 
-    def waits(*_: object, **__: object) -> object:
-        over.wait(30)
+    def waits(*_: object, flags: int = 0, **__: object) -> object:
+        if not flags:  # else it is asked whether it is a number
+            over.wait(30)
         raise socket.gaierror(socket.EAI_AGAIN, "later")
 
     with mock.patch.object(socket, "getaddrinfo", waits):
@@ -440,23 +441,32 @@ TABLE: dict[str, tuple[Places, tuple[Fate, str]]] = {
     # No answer.
     "reset before the request is read": (
         at(resets_unread),
-        (Fate.AGAIN, r"connection reset by peer|Remote end closed .*|broken pipe"),
+        (
+            Fate.AGAIN,
+            r"connection reset by peer|the connection was closed without an answer|broken pipe",
+        ),
     ),
     "closed before the request is read": (
         at(closes_unread),
-        (Fate.AGAIN, r"connection reset by peer|Remote end closed .*|broken pipe"),
+        (
+            Fate.AGAIN,
+            r"connection reset by peer|the connection was closed without an answer|broken pipe",
+        ),
     ),
     "request not read": (at(never_reads), (Fate.AGAIN, LATE)),
     "reset": (at(resets), (Fate.AGAIN, r"connection reset by peer")),
     "closed without a word": (
         at(closes),
-        (Fate.AGAIN, r"Remote end closed connection without response"),
+        (Fate.AGAIN, r"the connection was closed without an answer"),
     ),
     "silent": (at(hangs), (Fate.AGAIN, LATE)),
     # No whole answer.
     "reset in its answer": (at(resets_in_its_answer), (Fate.AGAIN, r"connection reset by peer")),
-    "cut in its status line": (at(says_and_closes(b"HTTP/1.1")), (Fate.AGAIN, r"not HTTP: .+")),
-    "a status line that never ends": (at(trickles(b"HTTP/1.1 2", b"0")), (Fate.AGAIN, LATE)),
+    "cut in its status line": (
+        at(says_and_closes(b"HTTP/1.1")),
+        (Fate.AGAIN, r"the answer ends before its end"),
+    ),
+    "a status line that never ends": (at(trickles(b"HTTP/1.1 200 ", b"O")), (Fate.AGAIN, LATE)),
     "headers that never end": (
         at(trickles(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n")),
         (Fate.AGAIN, LATE),
@@ -472,12 +482,12 @@ TABLE: dict[str, tuple[Places, tuple[Fate, str]]] = {
     # No HTTP.
     "another protocol": (
         at(says_and_closes(b"SSH-2.0-OpenSSH_9.2\r\n")),
-        (Fate.AGAIN, r"not HTTP: BadStatusLine"),
+        (Fate.AGAIN, r"not HTTP: .+"),
     ),
     "garbage": (at(says_and_closes(b"\xff" * 100)), (Fate.AGAIN, r"not HTTP: .+")),
     "no code": (
         at(says_and_closes(b"HTTP/1.1 OK\r\n\r\n")),
-        (Fate.AGAIN, r"not HTTP: BadStatusLine"),
+        (Fate.AGAIN, r"not HTTP: .+"),
     ),
     "a code of four digits": (
         at(says_and_closes(b"HTTP/1.1 2000 OK\r\n\r\n")),
@@ -485,15 +495,15 @@ TABLE: dict[str, tuple[Places, tuple[Fate, str]]] = {
     ),
     "another HTTP": (
         at(says_and_closes(b"HTTP/2.0 200 OK\r\n\r\n")),
-        (Fate.AGAIN, r"not HTTP: UnknownProtocol"),
+        (Fate.AGAIN, r"not HTTP: another version was answered"),
     ),
     "a header line too long": (
-        at(says_and_closes(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n")),
-        (Fate.AGAIN, r"not HTTP: LineTooLong"),
+        at(says_and_closes(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 900_000 + b"\r\n\r\n")),
+        (Fate.AGAIN, r"not HTTP: over 65536 bytes of headers"),
     ),
     "too many headers": (
-        at(says_and_closes(b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 200 + b"\r\n")),
-        (Fate.AGAIN, r"not HTTP: HTTPException"),
+        at(says_and_closes(b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 200_000 + b"\r\n")),
+        (Fate.AGAIN, r"not HTTP: over 65536 bytes of headers"),
     ),
     # It was taken: to send it again for its answer's sake would be to send it twice.
     "a body that never ends": (at(trickles(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 1000)), SETTLED),

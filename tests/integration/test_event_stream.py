@@ -13,6 +13,7 @@ from itertools import pairwise
 import pytest
 import uvloop
 
+from sr_exporter import limited
 from sr_exporter.config import Events
 from sr_exporter.sources import intake, stream
 from sr_exporter.store.sqlite import SqliteStore
@@ -374,7 +375,7 @@ def test_where_there_are_too_many_who_never_brought_anything_makes_room(run, mon
     """The oldest of them; where all have, a new one is refused. Both are logged, once."""
     monkeypatch.setattr(stream, "MOST_CONNECTIONS", 3)
     logged = []
-    monkeypatch.setattr(intake.log, "warning", lambda what, **_: logged.append(what))
+    monkeypatch.setattr(limited.log, "warning", lambda what, **_: logged.append(what))
 
     async def act() -> None:
         events = listening(**LOCAL)

@@ -17,8 +17,8 @@ import uvloop
 from sr_exporter import tls
 from sr_exporter.errors import MiError
 from sr_exporter.mi.http import HttpTransport
-from sr_exporter.mi.names import Names
 from sr_exporter.model import PollFailure
+from sr_exporter.names import Names
 from sr_exporter.simulator.judge import is_open
 from tests.harness import eventually
 from tests.peer import OK, Peer, closes, many_peers, resets, says, says_and_closes, trickles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from sr_exporter.notify.queues import Queue
 from sr_exporter.notify.webhook import WebhookSender
 from sr_exporter.store.contract import Batch, Gist, Owed, Standing
 from sr_exporter.tasks import Tasks
-from tests.receiver import Receiver
+from tests.receiver import Received, Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -219,6 +220,41 @@ def test_when_a_receiver_is_back_nothing_waits_any_longer(away, headers, heard):
     with Receiver(503, headers=headers) as receiver:
         asyncio.run(run())
         assert {one.delivery for one in receiver.accepted} == {"c-3", *heard}
+
+
+class Meanwhile(Receiver):
+    """Does something in the sender's loop before it answers."""
+
+    def __init__(self, *answers: int, headers: dict[str, str]) -> None:
+        super().__init__(*answers, headers=headers)
+        self.do: Callable[[], None] = lambda: None
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def take(self, received: Received) -> int:
+        done = threading.Event()
+        self.loop.call_soon_threadsafe(lambda: (self.do(), done.set()))
+        assert done.wait(5)
+        return super().take(received)
+
+
+def test_what_is_refused_while_it_is_configured_anew_is_tried_at_once():
+    """Though the settings are the same, and the receiver, repaired by now, asked for an hour."""
+
+    async def run() -> None:
+        queue, tasks = Queue(), Tasks()
+        queue.add(_owed(1, "a"), kept=True)
+        config = Webhook("hook", SecretUrl(receiver.url))
+        sender = WebhookSender(config, queue, QuickStore(), Nobody(), clock=lambda: 1.0)
+        receiver.loop = asyncio.get_running_loop()
+        receiver.do = lambda: sender.configure(replace(config))
+        sender.start(tasks)
+        await _until(lambda: not len(queue))
+        sender.close()
+        await tasks.stop()
+
+    with Meanwhile(503, 200, headers={"Retry-After": "3600"}) as receiver:
+        asyncio.run(run())
+        assert [one.delivery for one in receiver.received] == ["a-1", "a-1"]
 
 
 class LeftStore(QuickStore):

@@ -201,6 +201,18 @@ def test_what_is_no_json_is_a_parse_error(body):
     )
 
 
+def test_of_double_members_the_first_counts():
+    """And double parameters are too many: none of them is taken for what was meant."""
+    node = SimulatedNode(OPENSIPS_4_0)
+    node.register("g")
+    body = b'{"jsonrpc":"2.0","method":"version","id":1,"method":"nosuch","id":2}'
+    reply = answer(body, node, 0) or b""
+    assert reply.startswith(b'{"jsonrpc":"2.0","result":{"Server"')
+    assert reply.endswith(b',"id":1}')
+    named = b'{"jsonrpc":"2.0","method":"sr_get_status","params":{"group":"g","group":"g"},"id":1}'
+    assert b'"data":"Named parameters do not match"' in (answer(named, node, 0) or b"")
+
+
 @pytest.mark.parametrize("request_id", [b"{}", b"[]", b"true", b'"\\ud800"'])
 @pytest.mark.parametrize("method", [b"version", b"nosuch"])
 def test_ids_that_cannot_be_printed(request_id, method):

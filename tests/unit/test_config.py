@@ -96,7 +96,12 @@ FULL: dict[str, Any] = {
             "basic_auth": {"username": "u", "password_file": "mi.password"},
             "events": {"subscribe": "tcp"},
         },
-        {"name": "SIP-1", "mi": "https://[2001:db8::1]/mi", "tls": {"ca_file": "ca.pem"}},
+        {
+            "name": "SIP-1",
+            "mi": "https://[2001:db8::1]/mi",
+            "tls": {"ca_file": "ca.pem"},
+            "basic_auth": {"username": "u", "password_env": "SR_PASSWORD"},
+        },
     ],
     "sources_files": ["sources.d/*.yml"],
     "events": {
@@ -108,6 +113,7 @@ FULL: dict[str, Any] = {
         "tokens": [
             {"token_file": "push.token", "sources": ["sbc-*"], "groups": ["dispatcher"]},
             {"token_file": "/etc/sr/other.token"},
+            {"token_env": "SR_TOKEN"},
         ]
     },
     "alerts": {
@@ -158,6 +164,20 @@ FULL: dict[str, Any] = {
             },
         },
         {
+            "name": "am-3",
+            "alertmanager": {
+                "urls": ["http://10.0.0.8:9093"],
+                "basic_auth": {"username": "u", "password_env": "SR_PASSWORD"},
+            },
+        },
+        {
+            "name": "am-4",
+            "alertmanager": {
+                "urls": ["http://10.0.0.8:9093"],
+                "authorization": {"credentials_env": "SR_TOKEN"},
+            },
+        },
+        {
             "name": "oncall",
             "webhook": {
                 "url": HOOK,
@@ -184,9 +204,30 @@ FULL: dict[str, Any] = {
                 "authorization": {"type": "Token", "credentials_file": "push.token"},
             },
         },
+        {
+            "name": "chat-4",
+            "webhook": {
+                "url_env": "SR_URL",
+                "secret_env": "SR_PASSWORD",
+                "basic_auth": {"username": "u", "password_env": "SR_PASSWORD"},
+            },
+        },
+        {
+            "name": "chat-5",
+            "webhook": {"url_env": "SR_URL", "authorization": {"credentials_env": "SR_TOKEN"}},
+        },
     ],
     "storage": {"retention": "1w"},
     "limits": {"identifiers": 10, "subjects": 20, "notifications": 5000, "body_bytes": 4096},
+}
+
+#: The same of these.
+ENVIRONMENT = {
+    "SR_PASSWORD": " hunter2-env\n",
+    "SR_TOKEN": "hunter2-token-env",
+    "SR_URL": HOOK,
+    "SR_EMPTY": " ",
+    "SR_TWO_LINES": "hunter2\nhunter2",
 }
 
 
@@ -201,7 +242,7 @@ def find(directory: Path, pattern: str) -> list[Path]:
 
 
 def parsed(text: str) -> Config:
-    return parse(text, directory=ETC, read_file=read, find_files=find)
+    return parse(text, directory=ETC, read_file=read, find_files=find, environment=ENVIRONMENT)
 
 
 def faults(text: str) -> list[str]:
@@ -246,7 +287,13 @@ def test_reads_every_key() -> None:
                 basic_auth=BasicAuth("u", Secret("hunter2")),
                 subscribe=Subscribe.TCP,
             ),
-            Source(name="SIP-1", mi="https://[2001:db8::1]/mi", tls=Tls(CERTIFICATE), **base),
+            Source(
+                name="SIP-1",
+                mi="https://[2001:db8::1]/mi",
+                tls=Tls(CERTIFICATE),
+                basic_auth=BasicAuth("u", Secret("hunter2-env")),
+                **base,
+            ),
             Source(name="a", mi="http://10.0.0.1:8888/mi", **base),
             Source(name="b", mi="http://10.0.0.2:8888/mi", **base),
         ),
@@ -260,6 +307,7 @@ def test_reads_every_key() -> None:
         tokens=(
             Token(hashlib.sha256(b"hunter2-token").digest(), ("sbc-*",), ("dispatcher",)),
             Token(hashlib.sha256(b"hunter2-other").digest(), ("*",), ("*",)),
+            Token(hashlib.sha256(b"hunter2-token-env").digest(), ("*",), ("*",)),
         ),
         rules=(
             AlertRule(
@@ -286,6 +334,16 @@ def test_reads_every_key() -> None:
                 ("http://10.0.0.8:9093",),
                 access=Access(Authorization("Token", Secret("hunter2-token"))),
             ),
+            Alertmanager(
+                "am-3",
+                ("http://10.0.0.8:9093",),
+                access=Access(BasicAuth("u", Secret("hunter2-env"))),
+            ),
+            Alertmanager(
+                "am-4",
+                ("http://10.0.0.8:9093",),
+                access=Access(Authorization("Bearer", Secret("hunter2-token-env"))),
+            ),
             Webhook(
                 "oncall", SecretUrl(HOOK), Send.READINESS, 1.0, 3600.0, group_wait_seconds=30.0
             ),
@@ -300,6 +358,17 @@ def test_reads_every_key() -> None:
                 "chat-3",
                 SecretUrl(HOOK),
                 access=Access(Authorization("Token", Secret("hunter2-token"))),
+            ),
+            Webhook(
+                "chat-4",
+                SecretUrl(HOOK),
+                secret=Secret("hunter2-env"),
+                access=Access(BasicAuth("u", Secret("hunter2-env"))),
+            ),
+            Webhook(
+                "chat-5",
+                SecretUrl(HOOK),
+                access=Access(Authorization("Bearer", Secret("hunter2-token-env"))),
             ),
         ),
         reports=Reports(
@@ -531,6 +600,7 @@ HOST = "has no valid host name"
 SCHEMES = "must begin with http://, https://, udp://, unix:// or fifo://"
 ABSOLUTE = "must be {0}:// and an absolute path, with three slashes: {0}:///run/..."
 REPLY_DIR = "must not have a query but ?reply_dir=/folder"
+ONE_PASSWORD = "exactly one of password_file and password_env is required"
 ONE_TOKEN = "must hold one token: ASCII letters, digits and signs, no spaces"
 LEVELS = "an Alertmanager takes levels, not changes: leave it at readiness"
 TWICE = "is there twice: the first is "
@@ -576,7 +646,10 @@ def token(file: str) -> str:
         ("{}\n---\n{}", ["line 2, column 1: but found another document"]),
         ("{}\n\x07", ["line 2: holds a character that YAML does not allow"]),
         ('"\\UFFFFFFFF"', ["is not YAML"]),
-        ("[" * 3000, ["is nested too deeply"]),
+        ("[" * 3000, ["line 1, column 51: is nested too deeply"]),
+        # Found by fuzzing: it took a second, and longer the more of it was on one line.
+        ("{a: " + "[" * 1200, ["line 1, column 54: is nested too deeply"]),
+        ("- " * 3000, ["is nested too deeply"]),
         ("[]", ["must be a mapping, not a list"]),
         ("text", ["must be a mapping, not a string"]),
         ("!x {}", ["must be a mapping, not a tagged value"]),
@@ -743,7 +816,7 @@ def token(file: str) -> str:
         ),
         (
             hook("url: 'http://h', secret: hunter2"),
-            ["notifiers[0].webhook.secret: unknown key (did you mean secret_file?)"],
+            ["notifiers[0].webhook.secret: unknown key (did you mean secret_env?)"],
         ),
         (
             hook("url: 'http://h', authorization: {type: basic, credentials_file: push.token}"),
@@ -758,9 +831,12 @@ def token(file: str) -> str:
             [
                 (
                     "notifiers[0].webhook.authorization.credentials: unknown key"
-                    " (did you mean credentials_file?)"
+                    " (did you mean credentials_env?)"
                 ),
-                "notifiers[0].webhook.authorization: credentials_file is required",
+                (
+                    "notifiers[0].webhook.authorization: exactly one of credentials_file and"
+                    " credentials_env is required"
+                ),
             ],
         ),
         (
@@ -789,7 +865,7 @@ def token(file: str) -> str:
             source("basic_auth: {}"),
             [
                 "sources[0].basic_auth: username is required",
-                "sources[0].basic_auth: password_file is required",
+                f"sources[0].basic_auth: {ONE_PASSWORD}",
             ],
         ),
         (
@@ -799,8 +875,8 @@ def token(file: str) -> str:
         (
             source("basic_auth: {username: a, password: hunter2}"),
             [
-                "sources[0].basic_auth.password: unknown key (did you mean password_file?)",
-                "sources[0].basic_auth: password_file is required",
+                "sources[0].basic_auth.password: unknown key (did you mean password_env?)",
+                f"sources[0].basic_auth: {ONE_PASSWORD}",
             ],
         ),
         (
@@ -834,12 +910,50 @@ def token(file: str) -> str:
             ],
         ),
         # push
-        ("push: {tokens: [{}]}", ["push.tokens[0]: token_file is required"]),
+        (
+            "push: {tokens: [{}]}",
+            ["push.tokens[0]: exactly one of token_file and token_env is required"],
+        ),
         (token("nope"), [f"push.tokens[0].token_file: nope {NO_FILE}"]),
         (token("''"), ["push.tokens[0].token_file: must not be empty"]),
         (token("empty"), ["push.tokens[0].token_file: empty is empty"]),
         (token("spaced.token"), [f"push.tokens[0].token_file: {ONE_TOKEN}"]),
         (token("foreign.token"), [f"push.tokens[0].token_file: {ONE_TOKEN}"]),
+        # the environment
+        (
+            "push: {tokens: [{token_file: push.token, token_env: SR_TOKEN}]}",
+            ["push.tokens[0]: exactly one of token_file and token_env is required"],
+        ),
+        (
+            "push: {tokens: [{token_env: SR_TOKEN}, {token_env: SR_TOKEN}]}",
+            ["push.tokens[1].token_env: holds the same token as push.tokens[0].token_env"],
+        ),
+        (
+            "push: {tokens: [{token_env: hunter2}]}",
+            ["push.tokens[0].token_env: names no environment variable that is set"],
+        ),
+        (
+            "push: {tokens: [{token_env: ''}]}",
+            ["push.tokens[0].token_env: must not be empty"],
+        ),
+        (
+            "push: {tokens: [{token_env: [hunter2]}]}",
+            ["push.tokens[0].token_env: must be the name of an environment variable, not a list"],
+        ),
+        (
+            source("basic_auth: {username: a, password_env: SR_EMPTY}"),
+            ["sources[0].basic_auth.password_env: the environment variable is empty"],
+        ),
+        (
+            hook("url: 'http://h', secret_env: SR_TWO_LINES"),
+            [
+                (
+                    "notifiers[0].webhook.secret_env:"
+                    " the environment variable must hold one line of text"
+                )
+            ],
+        ),
+        (hook("url_env: SR_PASSWORD"), [f"notifiers[0].webhook.url_env: {HTTP}"]),
         (
             "push: {tokens: [{token_file: push.token}, {token_file: /etc/sr/push.token}]}",
             ["push.tokens[1].token_file: holds the same token as push.tokens[0].token_file"],
@@ -910,17 +1024,17 @@ def token(file: str) -> str:
         ),
         (
             hook("send: changes"),
-            ["notifiers[0].webhook: exactly one of url and url_file is required"],
+            ["notifiers[0].webhook: exactly one of url, url_file and url_env is required"],
         ),
         (
             hook("url: 'http://h', url_file: hook.url"),
-            ["notifiers[0].webhook: exactly one of url and url_file is required"],
+            ["notifiers[0].webhook: exactly one of url, url_file and url_env is required"],
         ),
         (
             hook("url:https://h/hunter2"),
             [
                 "notifiers[0].webhook: unknown key on line 1",
-                "notifiers[0].webhook: exactly one of url and url_file is required",
+                "notifiers[0].webhook: exactly one of url, url_file and url_env is required",
             ],
         ),
         (hook("url: hunter2"), [f"notifiers[0].webhook.url: {HTTP}"]),
@@ -1396,7 +1510,7 @@ def test_the_documented_defaults_are_the_defaults() -> None:
                     target = next(e for e in target if kind_of(name) in {"", *e})
             target[key] = yaml.safe_load(default.strip("`"))
             set_keys.add(name)
-    assert len(set_keys) == 31
+    assert len(set_keys) == 32
     assert parsed(yaml.safe_dump(changed)) == parsed(yaml.safe_dump(plain))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 import pytest
 import structlog.testing
+from msgspec.structs import replace
 
 from sr_exporter.ingest import Ingest
 from sr_exporter.mi import client as mi_client
@@ -26,6 +27,7 @@ from sr_exporter.simulator.node import REGISTERED, REGISTERING, REGISTRANT, Plan
 from sr_exporter.simulator.releases import OPENSIPS_4_0
 from sr_exporter.sources.conversation import Conversation
 from sr_exporter.sources.doubts import BETWEEN_SECONDS, MOST_DOUBTS, Doubts
+from sr_exporter.sources.firsts import Firsts
 from sr_exporter.sources.pacing import Pace
 from sr_exporter.sources.poll import Poller
 from sr_exporter.sources.subscription import EXPIRE_SECONDS, RENEW_SECONDS, Subscription
@@ -78,7 +80,7 @@ class Client(FakeClient):
 
     async def status(self, group: str, identifier: str) -> ListedStatus:
         self._ask(f"{group}/{identifier}")
-        return self.said._replace(group=group, identifier=identifier)
+        return replace(self.said, group=group, identifier=identifier)
 
     async def subscribe(self, socket: str, expire_seconds: int) -> None:
         assert socket == SOCKET
@@ -111,6 +113,7 @@ class Bench:
             Doubts(0.05),
             self.subscription,
             self.observer,
+            Firsts(),
             clock=self.clock,
         )
         self.talking: asyncio.Task[None] | None = None
@@ -397,7 +400,7 @@ def test_an_end_that_nobody_takes_is_no_fault():
 def test_a_key_in_doubt_is_asked_for_at_once():
     async def act(bench: Bench, client: Client) -> None:
         await until(3.0)
-        client.said = client.said._replace(status=2, details="data re-loading")
+        client.said = replace(client.said, status=2, details="data re-loading")
         bench.event(-5, -4)
         assert bench.status() == -4
         await until(3.1)
@@ -639,6 +642,7 @@ class BusyNode:
         pass
 
 
+@pytest.mark.lengthy
 def test_ten_thousand_registrants_lose_no_more_than_their_share_to_us(monkeypatch, figure):
     """Ten minutes of polls, events in doubt and subscribing, at the recorded latencies."""
     monkeypatch.setattr(mi_client, "LARGE_BYTES", 2**30)  # no threads in virtual time

@@ -37,6 +37,8 @@ ON_NO_PANEL = {
     "python_gc_objects_collected_total": "for who works on the exporter",
     "python_gc_objects_uncollectable_total": "for who works on the exporter",
     "python_gc_collections_total": "for who works on the exporter",
+    "sr_exporter_web_config_last_reload_successful": "most have no web configuration",
+    "sr_exporter_web_requests_refused_total": "most have no web configuration",
 }
 
 

@@ -20,6 +20,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pytest
 import structlog.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ from sr_exporter.simulator.node import Planned, SimulatedNode, ring_depth
 from sr_exporter.simulator.releases import OPENSIPS_3_6, OPENSIPS_4_0
 from sr_exporter.sources.conversation import Conversation
 from sr_exporter.sources.doubts import Doubts
+from sr_exporter.sources.firsts import Firsts
 from sr_exporter.sources.pacing import Pace
 from sr_exporter.sources.poll import Poller
 from sr_exporter.sources.subscription import Subscription
@@ -195,6 +197,7 @@ class World:
             Doubts(1.0),
             self.subscription,
             Observed(),
+            Firsts(),
             clock=self.clock,
         )
         self._ask, self.poller.ask = self.poller.ask, self.ask  # type: ignore[method-assign]
@@ -415,12 +418,14 @@ def _spoiled(said: bytes) -> bytes:
 PLAYED: Counter[str] = Counter()
 
 
+@pytest.mark.lengthy
 @given(scripts(lossless=False))
 @settings(max_examples=EXAMPLES * 3 // 4)
 def test_what_is_shown_is_true_whatever_is_lost_late_or_out_of_order(script):
     virtual_time.run(_played(script))
 
 
+@pytest.mark.lengthy
 @given(scripts(lossless=True))
 @settings(max_examples=EXAMPLES // 4)
 def test_counts_are_exact_when_no_event_is_lost(script):
@@ -432,6 +437,7 @@ async def _played(script: Script) -> None:
         await World(script).play()
 
 
+@pytest.mark.lengthy
 def test_the_scripts_are_worth_playing(figure):
     """Most of what can go wrong did, many times over; runs after the two above."""
     figure(

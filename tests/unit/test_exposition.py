@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -38,7 +36,7 @@ from sr_exporter.metrics.exposition import (
     sample_line,
     select,
 )
-from sr_exporter.metrics.negotiation import accepts_gzip, compress, negotiate
+from sr_exporter.metrics.negotiation import accepts_gzip, negotiate
 
 FORMATS = [TEXT, TEXT_1_0_0, OPENMETRICS]
 #: What Prometheus 3 asks for.
@@ -601,21 +599,3 @@ def test_any_accept_encoding_is_answered(accept_encoding: str):
 def test_accept_encoding(accept_encoding: str | None, accepted: bool):
     """Which Accept-Encoding headers are answered with gzip."""
     assert accepts_gzip(accept_encoding) is accepted
-
-
-@given(st.binary(max_size=5000))
-def test_gzip_is_one_member(body: bytes):
-    """Readers that stop after the first member, as curl and Chromium do, get all of it."""
-    compressed = compress(body)
-    assert gzip.decompress(compressed) == body
-    first = zlib.decompressobj(wbits=31)
-    assert first.decompress(compressed) == body
-    assert first.eof
-    assert first.unused_data == b""
-
-
-def test_gzip_bytes_carry_no_time():
-    """The same body gives the same bytes at any time: the header's time is zero."""
-    compressed = compress(b"x" * 1000)
-    assert compressed[4:8] == bytes(4)
-    assert len(compressed) < 100

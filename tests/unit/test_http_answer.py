@@ -70,3 +70,10 @@ def test_what_follows_an_answer_spoils_its_connection_only():
     for more in (b"x", CHUNKED, REFUSED):
         expected = Answer(200, RECORDED.answer_body, reusable=False)
         assert read(RECORDED.answer + more) == expected
+
+
+def test_what_follows_a_refusal_is_never_taken_for_the_answer():
+    """Found by fuzzing: a 200 in the same read took the place of the 400 before it."""
+    said = b"HTTP/1.1 400 \r\nContent-Length: 1\r\n\r\nx"
+    more = b"HTTP/1.1 200 \r\nContent-Length: 3\r\n\r\n{1}"
+    assert read(said + more) == Answer(400, b"", reusable=False)

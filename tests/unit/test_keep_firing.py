@@ -48,6 +48,29 @@ def test_an_alert_goes_on_for_a_while_after_the_recovery():
     assert b.firing() == []
 
 
+def test_which_alerts_are_kept_can_be_told():
+    """Those of whom is well again, as long as they fire, and no others."""
+    b = book()
+
+    def kept() -> list[str]:
+        return [record.labels["group"] for record in b.book.kept()]
+
+    b.push(-1)
+    assert kept() == []
+    b.push(1)
+    assert kept() == ["g"]
+    b.push(-1)
+    assert kept() == []
+    b.push(1)
+    assert kept() == ["g"]
+    b.later(60)
+    assert kept() == []
+    b.push(-1)
+    b.push(1)
+    b.see(Forget("push", "g"))
+    assert kept() == []
+
+
 def test_a_flap_is_one_alert():
     """Not ready again in time: it fires on from its first moment, for as long as it takes."""
     b = book()

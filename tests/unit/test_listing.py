@@ -424,13 +424,14 @@ def test_an_identifier_whose_name_is_not_utf_8_makes_its_group_partial():
 def test_names_too_long_to_be_asked_for_make_their_group_partial():
     """A request over 1024 bytes is not sent; the fault says how long it would be."""
     peer = Peer({"big": 2, "core": 1})
-    peer.node.register("big", "x" * 1000)
-    peer.node.register("y" * 1000, "main")
+    long = "\u754c" * 400  # of three bytes each
+    peer.node.register("big", long)
+    peer.node.register(long, "main")
     peer.refuse(WAY, "status", "status big")
     snapshot = peer.poll()
-    assert snapshot.partial_groups == {"big", "y" * 1000}
+    assert snapshot.partial_groups == {"big", long}
     assert set(snapshot.statuses) == {
-        one for one in peer.statuses() if max(map(len, (one.group, one.identifier))) < 1000
+        one for one in peer.statuses() if max(map(len, (one.group, one.identifier))) < 400
     }
     assert {reason for reason, _ in snapshot.faults} == {PollFailure.TOO_BIG}
     assert all("OpenSIPS takes 1024" in said for _, said in snapshot.faults)
@@ -460,6 +461,21 @@ def test_a_poll_asks_by_identifier_for_a_few_seconds_and_goes_on_where_it_stoppe
     assert heard[size].identifier == "i0"
     assert len(rung) > size // 2
     assert peer.asked.count("ids big") <= 1
+
+
+def test_it_is_told_how_many_of_a_group_were_asked_for():
+    """Of all that are asked one by one, until the last of them was."""
+    peer = Peer({"one": 400, "two": 200, "core": 1}, cost=0.01)
+    assert peer.listing.asked is None
+    peer.refuse(WAY, "status", "status one", "status two")
+    told = []
+    while len(told) < 3:
+        ones = [status for status in peer.poll().statuses if status.group != "core"]
+        told.append((len(ones), peer.listing.asked))
+    first, second = told[0][0], told[1][0]
+    assert told[0][1] == (first, 400)
+    assert told[1][1] == (first + second, 600)
+    assert told[2][1] is None
 
 
 def test_two_groups_too_big_take_turns():
@@ -558,6 +574,7 @@ def test_a_poll_waits_for_few_silences():
     assert peer.now - 10 - began < TIMEOUT_SECONDS
 
 
+@pytest.mark.lengthy
 def test_silence_is_paid_for_seldom():
     """Once, and again after twice as long each time: it may have had another cause."""
     peer = Peer({"pike": 3, "core": 1})
@@ -613,6 +630,17 @@ def test_what_may_have_passed_is_tried_again_soon(way):
         peer.now += 30
         assert peer.is_whole(peer.poll())
         assert peer.asked == LATER, "all is forgotten, the doubts too"
+
+
+@pytest.mark.parametrize("way", ["http 500", "500 Internal error"])
+def test_an_identifier_that_was_refused_by_itself_is_asked_again_soon(way):
+    """One status is never too big: what is shown of it would be what it was, for a day."""
+    peer = Peer({"big": 2, "core": 1})
+    peer.refuse(way, "status", "status big", "get big i1")
+    assert peer.poll().partial_groups == {"big"}
+    peer.instead.clear()
+    peer.now += DOUBTED_AFTER_SECONDS
+    assert peer.is_whole(peer.poll())
 
 
 def test_a_day_begins_with_the_first_refusal():
@@ -773,3 +801,38 @@ def test_whatever_size_is_refused_nothing_untrue_is_said(sizes, limit, way, held
         assert not held or not unheard
         repeated = [one for one in peer.asked if peer.asked.count(one) > 1 and one != "uptime"]
         assert repeated == []
+
+
+# --- what is said again ---------------------------------------------------------------------
+
+
+class Known:
+    """Implements `Knows`: all that is marked stands, or nothing does."""
+
+    def __init__(self, *, stands: bool) -> None:
+        self.stands = stands
+
+    def statuses(self, mark: bytes | None) -> bool:
+        return self.stands and mark is not None
+
+    def reports(self, mark: bytes | None) -> bool:
+        return self.stands and mark is not None
+
+
+@pytest.mark.parametrize("alters", [False, True])
+@pytest.mark.parametrize("stands", [False, True])
+def test_only_what_differs_is_read_if_the_rest_stands_and_else_all(alters, stands):
+    """Each identifier once, whether the listing says the same again or a little else."""
+    peer = Peer({"big": 40, "core": 1})
+    first = peer.poll()
+    assert (first.statuses_since, peer.is_whole(first)) == (None, True)
+    if alters:
+        peer.node.set_status("big", "i7", -5, "gone")
+    snapshot = asyncio.run(peer.listing.snapshot(8, peer.held, Known(stands=stands)))
+    if not stands:
+        assert (snapshot.statuses_since, peer.is_whole(snapshot)) == (None, True)
+    else:
+        assert snapshot.statuses_since == first.statuses_mark
+        assert len(snapshot.statuses) == (8 if alters else 0)
+        assert (("i7", -5) in {(one.identifier, one.status) for one in snapshot.statuses}) == alters
+        assert (snapshot.statuses_mark == first.statuses_mark) is not alters

@@ -186,6 +186,86 @@ def test_requests_are_numbered_and_have_no_empty_params():
     ]
 
 
+def test_a_reply_that_says_what_the_last_did_is_left_unread():
+    """It is known by its bytes, whatever its id; and can be read all the same."""
+    server = RecordedServer()
+    client = MiClient(a_transport(server))
+
+    async def run() -> None:
+        for ask, read in (
+            (client.statuses, client.read_statuses),
+            (client.reports, client.read_reports),
+        ):
+            first, again = await ask(), await ask()
+            assert first.mark is not None
+            assert (first.unread, again.mark, again[0]) == (None, first.mark, ())
+            assert again.unread is not None
+            assert (await read(again.unread))[0] == first[0]
+
+    asyncio.run(run())
+
+
+def test_of_a_reply_that_says_little_else_only_that_is_read():
+    """And it is told from which listing it differs; all of it can be read, too."""
+    item = b'{"Name":"%d","Readiness":true,"Status":%d}'
+
+    def answer(*twos: int) -> bytes:
+        items = b",".join(item % (name, 2 if name in twos else 1) for name in range(100))
+        return b'{"jsonrpc":"2.0","result":[{"Name":"g","Identifiers":[%s]}],"id":1}' % items
+
+    server = RecordedServer()
+    client = MiClient(a_transport(server))
+
+    async def run() -> None:
+        server.instead["sr_list_status"] = answer()
+        first = await client.statuses()
+        assert (first.since, len(first.statuses)) == (None, 100)
+        server.instead["sr_list_status"] = answer(17, 18, 99)
+        second = await client.statuses()
+        assert (first.mark, second.mark is None) == (second.since, False)
+        # What shares a place with it is read with it.
+        assert [one.identifier for one in second.statuses] == [
+            *map(str, range(16, 24)),
+            *map(str, range(96, 100)),
+        ]
+        assert [one.identifier for one in second.statuses if one.status == 2] == ["17", "18", "99"]
+        assert second.unread is not None
+        assert (await client.read_statuses(second.unread)).statuses[17].status == 2
+        server.instead["sr_list_status"] = answer()
+        third = await client.statuses()
+        assert (third.since, third.mark) == (second.mark, first.mark)
+        assert len(third.statuses) == 12
+
+    asyncio.run(run())
+
+
+def test_another_reply_and_one_with_a_fault_are_read():
+    """A fault is counted each time that it is listed."""
+    whole = b'{"jsonrpc":"2.0","result":[{"Name":"g","Identifiers":[%s]}],"id":1}'
+    good = whole % b'{"Name":"a","Readiness":true,"Status":1}'
+    other = whole % b'{"Name":"b","Readiness":true,"Status":1}'
+    bad = whole % b'{"Name":"a","Readiness":true,"Status":"x"}'
+    server = RecordedServer()
+    client = MiClient(a_transport(server))
+
+    async def listed(answer: bytes) -> tuple[bool, int]:
+        server.instead["sr_list_status"] = answer
+        said = await client.statuses()
+        return said.unread is not None, len(said.faults)
+
+    async def run() -> None:
+        answers = (good, other, good, good, bad, bad, good, good)
+        assert [await listed(answer) for answer in answers] == [
+            *[(False, 0)] * 3,
+            (True, 0),
+            *[(False, 1)] * 2,
+            (False, 0),
+            (True, 0),
+        ]
+
+    asyncio.run(run())
+
+
 def test_ids_stay_small():
     """After a million requests the ids begin anew."""
     server = RecordedServer()

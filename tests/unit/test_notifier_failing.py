@@ -13,7 +13,7 @@ from sr_exporter.config.values import Send
 from sr_exporter.metrics.own import OwnMetrics
 from sr_exporter.model import Forget, Key, Statement
 from sr_exporter.notify import alerts
-from sr_exporter.notify.alertmanager import AlertmanagerSender
+from sr_exporter.notify.alertmanager import AlertmanagerSender, Instance
 from sr_exporter.notify.alerts import Links
 from sr_exporter.notify.rules import Rules
 from sr_exporter.own import OWED_SECONDS, NotifierTeller, OwnState
@@ -25,7 +25,7 @@ from tests.unit.test_notify_book import Bench as BookBench
 from tests.unit.test_notify_outbox import FIRST, OVER, Bench
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from sr_exporter.model import Observation
 
@@ -64,7 +64,7 @@ def test_the_alert_of_a_notifier_tells_which_since_when_why_and_what_to_do():
         "description": (
             "Since 2026-11-22 19:52:46 UTC: connection refused (3 owed). People paged by oncall"
             " may miss alerts now. See that its receiver runs, that the exporter reaches it, and"
-            " what it is owed: sr-exporter notifications list."
+            " what it is owed: sr-exporter notifications list --state owed."
         ),
         "status": "-1",
         "details": WHY,
@@ -206,7 +206,13 @@ def names(receiver: Receiver) -> list[list[str]]:
 
 def send(sending: AlertmanagerSender, *, whole: bool) -> None:
     (instance,) = sending._instances
-    asyncio.run(instance.send(whole=whole))
+    asyncio.run(_all_of(instance, instance.send(whole=whole)))
+
+
+async def _all_of(instance: Instance, request: Awaitable[object]) -> None:
+    """Have nothing left of a request, for its loop ends with it."""
+    await request
+    instance._outbound.hang_up()
 
 
 def test_an_alertmanager_is_not_told_of_itself():
@@ -225,7 +231,7 @@ def test_an_alertmanager_is_not_told_of_itself():
         b.see(said(1, "hook"))
         send(sending, whole=False)
         (instance,) = sending.leave()
-        asyncio.run(instance.part())
+        asyncio.run(_all_of(instance, instance.part()))
         assert names(receiver) == [["hook"], ["hook"], ["hook"]]
         instance.close()
 
@@ -273,9 +279,9 @@ def test_a_doubt_about_one_instance_is_not_lifted_by_another():
         config = Alertmanager("am", (one.base, other.base))
         sending = AlertmanagerSender(config, b.book, told, clock=lambda: b.now, doubted=True)
         first, second = sending._instances
-        asyncio.run(first.send(whole=True))
+        asyncio.run(_all_of(first, first.send(whole=True)))
         assert told.stood == []
-        asyncio.run(second.send(whole=True))
+        asyncio.run(_all_of(second, second.send(whole=True)))
         assert told.stood == [None]
         sending.close()
 

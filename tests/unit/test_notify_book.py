@@ -334,6 +334,21 @@ def test_a_reload_that_changes_nothing_tells_nothing():
     assert b.reload() == {}
 
 
+def test_a_reload_without_other_rules_looks_at_nothing():
+    """With many alerts that fire each look would hold everybody else up."""
+    b = Bench()
+    b.push(-1)
+    b.reload(AlertRule(group="g", severity="critical"))
+    for rules, looked_at in (
+        ((AlertRule(group="g", severity="critical"),), 0),
+        ((AlertRule(group="g", severity="warning"),), 2),  # the key, and the watchdog
+    ):
+        b.book.change_rules(Rules(rules))
+        assert b.book.behind == looked_at
+    b.book.change_rules(Rules(rules, watchdog=True))
+    assert b.book.behind == 2
+
+
 def test_a_restart_with_other_rules_ends_what_the_old_ones_began():
     """Most configurations change by a restart."""
     b = Bench()

@@ -155,6 +155,10 @@ def test_the_group_key_is_of_what_it_is_about():
     )
     document = webhook(source)
     assert document["groupKey"] == r'{}:{alertname="OpenSIPSSourceDown", source="a\nb"}'
+    source.labels["source"] = "\x01\u200b\u00e9"
+    assert webhook(source)["groupKey"] == (
+        '{}:{alertname="OpenSIPSSourceDown", source="\\x01\\u200b\u00e9"}'
+    )
     assert document["groupLabels"] == {"alertname": "OpenSIPSSourceDown", "source": "a\nb"}
 
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from sr_exporter.notify import queues
+from sr_exporter.notify.parcels import Parcel
 from sr_exporter.notify.queues import Queue
 from sr_exporter.store.contract import Owed, Standing
 from tests.stores import an_owed
@@ -90,3 +92,63 @@ def test_a_row_may_be_put_right_behind_another():
         queue.mark_kept(one)
     assert delivered(queue) == ["back", "word"]
     assert queue.rows() == [held]
+
+
+# --- trying at once what waits --------------------------------------------------------------
+
+
+def waiting(monkeypatch, count: int = 5) -> Queue:
+    """Give a queue of rows that wait for another attempt; two are looked at in one go."""
+    monkeypatch.setattr(queues, "_HURRIED", 2)
+    rows = [row(f"r{number}", 10.0 + number, number) for number in range(count)]
+    return queue_of(*(replace(one, due_at=NOW + 300.0, subject=one.id) for one in rows))
+
+
+def taken(queue: Queue) -> list[str]:
+    """Look once for as much as there is to send."""
+    found = []
+    while (parcel := queue.take(NOW)) is not None:
+        found += [owed.id for owed in parcel.rows]
+    return found
+
+
+def test_what_waits_is_tried_at_once_the_oldest_first(monkeypatch):
+    """There is more to look for until all of it was, and then no longer."""
+    queue = waiting(monkeypatch)
+    assert (taken(queue), queue.next_due()) == ([], NOW + 300.0)
+    queue.retry_now(NOW)
+    looks = []
+    while queue.next_due() == NOW:
+        looks.append(queue.take(NOW))
+    assert [parcel.rows[0].id for parcel in looks if parcel] == [f"r{n}" for n in range(5)]
+    assert taken(queue) == []
+
+
+def test_what_is_not_to_be_tried_at_once_waits(monkeypatch):
+    """Also where that is known only after it was asked for."""
+    queue = waiting(monkeypatch)
+    but = {"r0", "r1"}
+    queue.retry_now(NOW, but=but)
+    assert queue.next_due() == NOW  # for there are others
+    but.add("r4")
+    assert taken(queue) == ["r2", "r3"]
+
+
+def test_what_was_attempted_since_waits_for_its_time(monkeypatch):
+    """What was altered otherwise does not; what is gone is gone."""
+    queue = waiting(monkeypatch, 8)
+    rows = {owed.id: owed for owed in queue.rows()}
+    queue.retry_now(NOW)
+    queue.settle(Parcel((replace(rows["r7"], attempts=1),), grouped=False), retry_at=NOW + 50.0)
+    queue.add(replace(rows["r6"], body=b"other"), kept=True)
+    queue.withdraw(rows["r5"])
+    assert taken(queue) == ["r0", "r1", "r2", "r3", "r4", "r6"]
+
+
+def test_a_row_that_is_held_back_is_not_hurried(monkeypatch):
+    """It waits for a rule's time, and not for another attempt."""
+    queue = waiting(monkeypatch, 1)
+    (owed,) = queue.rows()
+    queue.add(replace(owed, standing=Standing.HELD), kept=True)
+    queue.retry_now(NOW)
+    assert taken(queue) == []

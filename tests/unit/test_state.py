@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from sr_exporter.model import (
     INT32_MAX,
@@ -903,6 +903,18 @@ def test_heartbeats_with_a_long_ttl_leave_nothing_behind():
     assert state.next_deadline() == 9_999 + 86400.0
 
 
+def test_keys_that_are_removed_leave_no_deadlines_behind():
+    """They may be years ahead, and each would keep what it is about in memory."""
+    state = State()
+    for number in range(5_000):
+        push(state, 0.0, Key("push", "job", str(number)), status=1, ttl_seconds=86400.0)
+    push(state, 0.0, Key("kept", "job", "main"), status=1, ttl_seconds=60.0)
+    state.apply(Forget("push"), 1.0)
+    for _ in range(3_000):
+        state.next_deadline()
+    assert len(state._due) <= 1024
+
+
 def test_what_is_polled_does_not_expire():
     """A poll that lists a key is a hearing of it: the time to live of a push is over."""
     state = State()
@@ -1619,3 +1631,22 @@ def test_the_up_time_counts_from_when_it_was_asked_for():
         )
         state.apply(poll, asked + took)
         assert state.sources["sip"].start_time == 50.0
+
+
+def test_when_a_source_was_heard_is_not_kept_of_every_push():
+    """Of thousands a second each would be a row; what is kept is a second old at most."""
+    state = State()
+    kept = []
+    for tenth in range(31):
+        now = 1000.0 + tenth / 10
+        out = state.apply(Statement("push", "job", status=1), now)
+        assert state.sources["push"].last_seen == now
+        kept += [source.last_seen for source in out.sources.values()]
+    assert kept == [1000.0, 1001.0, 1002.0, 1003.0]
+
+
+def test_a_clock_that_went_back_does_not_hide_when_a_source_was_heard():
+    state = State()
+    for now in (1000.0, 400.0):
+        out = state.apply(Statement("push", "job", status=1), now)
+        assert [source.last_seen for source in out.sources.values()] == [now]

@@ -6,12 +6,13 @@ it looks at everything each time. It shares only the words of `model.py` with th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from sr_exporter.model import (
     ChangeKind,
@@ -83,6 +84,8 @@ class Origins:
     uptime: float | None = None
     polls_since_restart: int = 1000
     begun: int = 0
+    #: Groups that could not be read and of which no key is known, as they are spelled.
+    unread: dict[str, str] = field(default_factory=dict)
 
 
 class Model:
@@ -100,7 +103,9 @@ class Model:
         for held in self.keys.values():
             if folded(*held.spelled)[:2] == folded(*key)[:2]:
                 return Key(key.source, held.spelled.group, key.identifier)
-        return key
+        source, group, _ = folded(*key)
+        unread = self.sources[source].unread if source in self.sources else {}
+        return Key(key.source, unread.pop(group, key.group), key.identifier)
 
     def put(self, key: Key, status: int, ready: bool, details: str | None, at: float) -> Held:
         held = self.keys.get(folded(*key))
@@ -211,6 +216,13 @@ class Model:
                 and held.order <= asked_after
             ):
                 self.remove(key, poll.requested_at)
+        if poll.complete:
+            source.unread = {
+                group: name for group, name in source.unread.items() if group in poll.partial_groups
+            }
+        for name in poll.partial_groups:
+            if not any(key[:2] == (poll.source, name) for key in self.keys):
+                source.unread.setdefault(name, name)
         for ring in poll.reports or ():
             held = self.keys.get(folded(poll.source, ring.group, ring.identifier))
             if held is not None:
@@ -560,6 +572,10 @@ class Comparison(RuleBasedStateMachine):
     @invariant()
     def counts_and_indexes_are_those_of_a_recount(self) -> None:
         assert self.state.identifiers == len(self.model.keys)
+        for source in self.state.sources.values():
+            entries = list(source.entries())
+            not_ready = sum(not entry.ready for entry in entries)
+            assert (source.identifiers, source.not_ready) == (len(entries), not_ready)
         assert {tuple(entry.key.folded()) for entry in self.state.not_ready} == {
             key for key, held in self.model.keys.items() if not held.ready
         }

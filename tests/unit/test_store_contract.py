@@ -40,7 +40,15 @@ from sr_exporter.model import (
 )
 from sr_exporter.signals import SubjectRecord
 from sr_exporter.store import rows, schema, sqlite
-from sr_exporter.store.contract import AlertRecord, Batch, DeadLetter, Owed, Standing, Store
+from sr_exporter.store.contract import (
+    AlertRecord,
+    Batch,
+    DeadLetter,
+    Owed,
+    Standing,
+    Start,
+    Store,
+)
 from sr_exporter.store.sqlite import SqliteStore
 from tests.stores import (
     FILE,
@@ -382,6 +390,7 @@ def test_batches_that_wait_share_a_commit(make, disk):
 
     async def act(store: Store) -> None:
         handed = [store.commit(holding(a_key("0")))]
+        await asyncio.sleep(0)
         assert disk.entered.wait(20.0)
         handed += [store.commit(holding(a_key(str(number)))) for number in range(1, 500)]
         assert store.figures().waiting == 500
@@ -390,6 +399,35 @@ def test_batches_that_wait_share_a_commit(make, disk):
         figures = store.figures()
         assert (figures.commits_total, figures.batches_total, figures.waiting) == (2, 500, 0)
         assert figures.commit_seconds_total > 0
+
+    use(make(), act)
+
+
+def test_what_one_turn_hands_over_is_one_commit(make, disk):
+    """The thread is not woken before the turn is over: the first would be committed alone."""
+
+    async def act(store: Store) -> None:
+        handed = [store.commit(holding(a_key(str(number)))) for number in range(100)]
+        await asyncio.gather(*handed)
+        assert store.figures().commits_total == 1
+
+    use(make(), act)
+
+
+def test_what_waits_for_a_commit_cannot_undo_it(make, disk):
+    """A pusher that goes away hears of that when the commit is over, and others wait on."""
+    disk.gate.clear()
+
+    async def act(store: Store) -> None:
+        kept = store.commit(holding(a_key("0")))
+        gone = asyncio.ensure_future(asyncio.wait_for(kept, 20.0))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        assert not kept.done()
+        disk.gate.set()
+        await kept
+        assert store.figures().commits_total == 1
 
     use(make(), act)
 
@@ -531,6 +569,48 @@ def test_a_question_that_fails_harms_nobody_else(make):
     use(make(), act)
 
 
+def test_the_past_of_some_keys_is_looked_for_backwards(make):
+    """Stretch by stretch, whosever changes they are; of keys in any spelling, and their sources."""
+    kinds = {"down": ChangeKind.SOURCE_DOWN, "up": ChangeKind.SOURCE_UP}
+
+    def change(seq: int, source: str, what: str, at: float | None = None) -> Change:
+        if what in kinds:
+            return Change(seq, seq if at is None else at, kinds[what], source)
+        return Change(seq, seq if at is None else at, ChangeKind.STATUS, source, "Grp", what)
+
+    journal = [
+        change(3, "a", "one"),
+        change(4, "b", "ONE"),
+        change(5, "a", "OnE", at=90.0),
+        change(6, "a", "down"),
+        change(7, "a", "two"),
+        change(8, "b", "up"),
+        change(9, "a", "Ünë"),
+        change(10, "c", "one"),
+    ]
+
+    async def act(store: Store) -> None:
+        keys = {Key("a", "grp", "one"), Key("a", "grp", "Ünë".lower()), Key("b", "grp", "ünë")}
+        assert await store.past(keys, before=None, rows=10) == ([], None, None)
+        await store.commit(Batch(changes=journal))
+
+        async def look(before: int | None, rows: int) -> tuple[list[int], float | None, int | None]:
+            past = await store.past(keys, before=before, rows=rows)
+            return [change.seq for change in past.changes], past.youngest_at, past.before
+
+        # Only ASCII case does not count: of Ünë there is none.
+        assert await look(None, 100) == ([8, 6, 5, 3], 90.0, None)
+        assert await look(None, 3) == ([8], 10.0, 8)
+        assert await look(8, 3) == ([6, 5], 90.0, 5)
+        assert await look(5, 2) == ([3], 4.0, None)
+        assert await look(3, 2) == ([], None, None)
+        assert await look(2**60, 1) == ([], 10.0, 10)
+        given = await store.past({Key("a", "grp", "Ünë")}, before=None, rows=100)
+        assert given.changes[0] == journal[6]
+
+    use(make(), act)
+
+
 # --- bodies of the outbox ------------------------------------------------------------------------
 
 
@@ -592,7 +672,7 @@ def test_what_is_loaded_is_what_its_holder_makes_of_it(make_lasting):
 
     store = make_lasting()
     with closing(store):
-        kept = store.load(lambda row: replace(row, body=None))
+        kept = store.load(Start(hold=lambda row: replace(row, body=None)))
         assert kept.outbox == [replace(row, body=None) for row in rows.values()]
         asyncio.run(act(store))
 

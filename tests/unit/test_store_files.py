@@ -14,11 +14,11 @@ import sys
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from sr_exporter.errors import NotKept, StoreFault, StoreUnusable
 from sr_exporter.model import Key, Kind, SourceRecord
@@ -539,6 +539,7 @@ def test_what_was_killed_is_read_whole(tmp_path):
     assert set(picture(tmp_path)) == {FILE}
 
 
+@pytest.mark.lengthy
 def test_a_kill_in_the_first_start_leaves_no_ruin(tmp_path):
     """At whatever call it comes, the next start finds a store, or makes one."""
     program = """

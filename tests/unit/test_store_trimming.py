@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 import time
 from contextlib import closing
@@ -28,6 +29,12 @@ NOW = 1_000_000.0
 def often(monkeypatch):
     """Look for what is out of bounds all the time."""
     monkeypatch.setattr(trimming, "TRIM_SECONDS", 0.002)
+    believe(monkeypatch)
+
+
+def believe(monkeypatch) -> None:
+    """Have a clock be believed that is far ahead of what is kept."""
+    monkeypatch.setattr(trimming, "LEAP_SECONDS", math.inf)
 
 
 def a_store(path: Path) -> SqliteStore:
@@ -158,19 +165,105 @@ def test_a_trimming_that_is_over_waits_for_its_time():
     trim = Trimming(100.0, lambda: NOW)
     with closing(database):
         trim.step(database, 5.0, 0)
-        assert len(asked) == 6
+        assert len(asked) == 8
         assert trim.wait_seconds(5.0) == trimming.TRIM_SECONDS
         trim.step(database, 5.0 + trimming.TRIM_SECONDS - 1, trimming.TRIM_ROWS - 1)
-        assert len(asked) == 6
-        trim.step(database, 5.0 + trimming.TRIM_SECONDS - 1, 1)
         assert len(asked) == 8
         trim.step(database, 5.0 + trimming.TRIM_SECONDS - 1, 1)
-        assert len(asked) == 8
+        assert len(asked) == 11
+        trim.step(database, 5.0 + trimming.TRIM_SECONDS - 1, 1)
+        assert len(asked) == 11
         trim.step(database, 5.0 + trimming.TRIM_SECONDS, 0)
-        assert len(asked) == 14
+        assert len(asked) == 18
         trim.retain(1.0)
         trim.step(database, 5.0 + trimming.TRIM_SECONDS, 0)
-        assert len(asked) == 20
+        assert len(asked) == 25
+
+
+class Kept:
+    """A journal in memory, of a day's changes an hour apart, and a machine whose clock may leap."""
+
+    def __init__(self) -> None:
+        self.database = sqlite3.connect(":memory:", isolation_level=None)
+        schema.create(self.database)
+        self.ahead, self.up = NOW, 0.0
+        self.trim = Trimming(30 * DAY, lambda: self.ahead + self.up)
+        self.seq = 0
+
+    def write(self, count: int = 24, *, every: float = 3600.0) -> None:
+        for _ in range(count):
+            self.seq += 1
+            self.up += every
+            row = (self.seq, self.ahead + self.up)
+            self.database.execute(
+                "INSERT INTO changes (seq, at, kind, source) VALUES (?, ?, 'status', 's')", row
+            )
+            self.look()
+
+    def look(self) -> None:
+        self.trim.step(self.database, self.up, trimming.TRIM_ROWS)
+
+    @property
+    def held(self) -> list[int]:
+        return [row[0] for row in self.database.execute("SELECT seq FROM changes ORDER BY seq")]
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("leap", [40 * DAY, 12_000 * DAY])
+@pytest.mark.parametrize("while_off", [False, True], ids=["running", "while off"])
+def test_a_clock_that_leaps_ahead_and_is_set_right_costs_no_history(leap, while_off):
+    """By 40 days, or to the end of time: for an hour it is not believed; then it is."""
+    kept = Kept()
+    kept.write()
+    everything = kept.held
+    if while_off:
+        kept.trim = Trimming(30 * DAY, lambda: kept.ahead + kept.up)
+    kept.ahead += leap
+    for _ in range(50):
+        kept.look()
+        kept.up += 60.0
+    assert kept.held == everything
+    kept.ahead -= leap
+    kept.look()
+    kept.up += DAY
+    kept.look()
+    assert kept.held == everything
+    kept.ahead += leap
+    kept.look()
+    kept.up += trimming.TRUST_SECONDS
+    kept.look()
+    assert kept.held == []
+
+
+def test_what_a_clock_wrote_that_was_ahead_goes_with_what_is_around_it():
+    """Else it would be kept until that time comes; and nothing else goes for it."""
+    kept = Kept()
+    kept.write(10)
+    kept.ahead += 20_000 * DAY
+    kept.write(3, every=600.0)
+    kept.ahead -= 20_000 * DAY
+    kept.write(10)
+    assert kept.held == list(range(1, 24))
+    for _ in range(30):
+        kept.up += DAY - 8 * 120.0
+        kept.look()
+    first = kept.held[0]
+    assert 13 < first < 23
+    assert kept.held == list(range(first, 24))
+
+
+def test_a_clock_that_is_set_to_1970_takes_no_history_with_it():
+    """What is from a time to come, by such a clock, is nearly all there is."""
+    kept = Kept()
+    kept.write()
+    everything = kept.held
+    kept.ahead = 0.0
+    kept.write(5)
+    kept.ahead = NOW
+    kept.look()
+    assert kept.held[: len(everything)] == everything
 
 
 def test_no_trimming_reads_whole_tables():
@@ -180,7 +273,7 @@ def test_no_trimming_reads_whole_tables():
     with closing(database):
         for statement in trimming._EVERYTHING:
             names = dict.fromkeys(("oldest", "forgotten", "journal_rows"), 1)
-            names |= dict.fromkeys(("dead_rows", "tombstones", "slice"), 1)
+            names |= dict.fromkeys(("dead_rows", "tombstones", "slice", "ahead", "gone"), 1)
             plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", names)]
             scans = [step for step in plan if step.startswith("SCAN") and "INDEX" not in step]
             assert not scans, (statement, plan)
@@ -211,6 +304,7 @@ def test_a_journal_that_grows_fast_is_trimmed_as_fast(monkeypatch):
 def test_a_trimming_that_fails_is_tried_again_by_itself(tmp_path, monkeypatch):
     """It refuses no push for ever: the error goes though nothing more is handed over."""
     monkeypatch.setattr(sqlite, "RETRY_SECONDS", 0.01)
+    believe(monkeypatch)
 
     async def act(store: Store) -> None:
         await until(lambda: store.figures().error is not None)

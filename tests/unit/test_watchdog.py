@@ -48,7 +48,7 @@ class Receivers:
     def connect(self, _: object) -> Receivers:
         return self
 
-    async def post(self, post: Post, *, wants_body: object) -> Answer:
+    async def post(self, post: Post) -> Answer:
         self.took.append((asyncio.get_running_loop().time(), post.url, post))
         self.under_way += 1
         self.most = max(self.most, self.under_way)
@@ -56,7 +56,7 @@ class Receivers:
             if self.hangs:
                 await asyncio.sleep(post.timeout_seconds)
                 raise OutboundError(Failure.TIMEOUT, "no whole answer")
-            return Answer(self.answer, {}, b"")
+            return Answer(self.answer, {})
         finally:
             self.under_way -= 1
 

@@ -145,3 +145,20 @@ def test_a_reply_is_to_its_own_request(asked, answered):
 def test_bytes_of_a_result_are_passed_on_as_they_are():
     """Invalid UTF-8 inside a result is left for who knows what is a name and what a text."""
     assert jsonrpc.result(b'{"result":{"a\xff":"\xfe"},"id":1}') == b'{"a\xff":"\xfe"}'
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'{"result":[],"id":7}', b'{"result":[]'),
+        (b'{"result":[],"id":17}', None),
+        (b'{"result":[],"id":7} ', None),
+        (b'{"id":7,"result":[]}', None),
+        (b'{"result":[],"id": 7}', None),
+        (b"", None),
+    ],
+)
+def test_what_a_reply_says_is_all_but_its_id(data, said):
+    """Where the id comes last, as OpenSIPS writes it."""
+    found = jsonrpc.said(jsonrpc.Reply(data, 7))
+    assert (found if found is None else bytes(found)) == said

@@ -391,7 +391,7 @@ def feed(body: bytes) -> None:
             assert said.ttl_seconds is None or 0 < said.ttl_seconds <= 315_360_000
 
 
-@settings(max_examples=7_000)
+@settings(max_examples=3_000)
 @given(st.binary(max_size=200))
 @example(b'{"\\ud800":1}')
 @example(b'{"\xff":1}')
@@ -428,3 +428,24 @@ def test_a_body_of_nothing_but_faults_is_read_no_further(body):
         statements(body)
     assert refused.value.error == "at least 100 items are wrong; nothing was taken"
     assert [item.index for item in refused.value.items] == list(range(100))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"group":"g","status":1}',
+        b' \n{"group":"g",\n"status":-2,"details":"\xc3\xa9"}\n',
+        b'{"group":"g","status":1}\r\n\n{"group":"h","identifier":"i","source":"s","status":-1}\n',
+        b'[{"group":"g","reports":["a\\n",{"log":"b\\n","timestamp":1}]},{"group":"g","status":2}]',
+        b'{"group":"g","status":1,"old_status":-1,"at":5,"group":"h"}',
+        b'{"group":"g","status":1,"ttl":"30s","on_expiry":"remove"}\n{"group":"g","status":1,"ttl":9}',
+    ],
+)
+def test_the_short_way_reads_what_the_tolerant_one_reads(monkeypatch, body):
+    short = statements(body, source="s0")
+
+    def refuse(*_):
+        raise ValueError
+
+    monkeypatch.setattr("sr_exporter.wire.push._plain", refuse)
+    assert statements(body, source="s0") == short

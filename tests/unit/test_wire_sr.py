@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 #: With the other properties of this file: 10,000 inputs.
-garbled = settings(max_examples=2_500)
+garbled = settings(max_examples=1_200)
 
 DECODERS: tuple[Callable[[bytes], object], ...] = (
     sr.statuses,

@@ -3,22 +3,24 @@
 Looking a name up blocks a thread, and cannot be ended: where DNS does not answer, for many
 seconds. So there are threads for this alone, each name has one lookup at a time, whoever
 waits for it, and a host that was found once is asked where it was last found while DNS is
-silent or in trouble: an OpenSIPS is not down because a name server is.
+silent or in trouble: an OpenSIPS or a receiver is not down because a name server is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from sr_exporter.errors import MiError
-from sr_exporter.model import PollFailure
+from sr_exporter.threads import NoThread, Pool
 
 LOOKUPS_AT_ONCE = 64
 #: How long a lookup may take before the last known addresses are used instead.
 PATIENCE_SECONDS = 0.5
+
+
+class NotResolvedError(OSError):
+    """A name has no address, or nobody can say which."""
 
 
 class Address(NamedTuple):
@@ -38,11 +40,11 @@ class _Wanted(NamedTuple):
 
 
 class Names:
-    """Looks names up, for all transports together."""
+    """Looks names up, for all that share it."""
 
     def __init__(self) -> None:
         # Threads are made when they are needed; where all hosts are numbers there is none.
-        self._pool = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="names")
+        self._pool = Pool(LOOKUPS_AT_ONCE, thread_name_prefix="names")
         self._under_way: dict[_Wanted, asyncio.Future[list[Address]]] = {}
         self._known: dict[_Wanted, list[Address]] = {}
 
@@ -50,7 +52,7 @@ class Names:
         """Give the addresses of a host, at least one, in the order to try them.
 
         Raises:
-            MiError: the name is not resolved.
+            NotResolvedError: the name has no address.
         """
         wanted = _Wanted(host, port, kind)
         try:
@@ -58,9 +60,14 @@ class Names:
         except socket.gaierror:
             pass  # it is a name
         except UnicodeError:
-            raise MiError(PollFailure.CONNECT, "name not resolved: no name is like that") from None
+            raise NotResolvedError("name not resolved: no name is like that") from None
         known = self._known.get(wanted)
-        lookup = self._lookup(wanted)
+        try:
+            lookup = self._lookup(wanted)
+        except NoThread as error:
+            if known:
+                return known
+            raise NotResolvedError(f"name not looked up: {error}") from None
         # Whoever is cancelled leaves the lookup to the others, and to the next poll.
         await asyncio.wait({lookup}, timeout=PATIENCE_SECONDS if known else None)
         if known and not lookup.done():
@@ -71,8 +78,7 @@ class Names:
             if known and error.errno == socket.EAI_AGAIN:
                 return known
             self._known.pop(wanted, None)
-            said = f"name not resolved: {error.strerror}"
-            raise MiError(PollFailure.CONNECT, said) from None
+            raise NotResolvedError(f"name not resolved: {error.strerror}") from None
         self._known[wanted] = found
         return found
 

@@ -1,0 +1,1 @@
+"""Bytes of strangers, made up in great number, for everything that reads bytes of strangers."""

@@ -1,0 +1,1 @@
+"""Everything at once, for long: `python -m tests.soak`."""
