@@ -30,6 +30,13 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Try what needs the machine's time a second time when it fails (decision 0038)."""
+    for item in items:
+        if item.path.parent.name != "unit" and item.get_closest_marker("once") is None:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 class _Judged:
     """Every record of every server of the run, and how much of each was looked at."""
 
@@ -68,6 +75,7 @@ def _harmless(request: pytest.FixtureRequest, _judged: _Judged) -> Iterator[None
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Have a line of measured figures printed at the end of the run."""
+    request.node.user_properties.clear()  # of a first try
 
     def note(line: str) -> None:
         # A report's properties come from whichever process the test ran in.
@@ -77,11 +85,14 @@ def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"failed at first: {report.nodeid} ({report.when})")
+        terminalreporter.line(report.longreprtext)
     figures = [
         line
-        for reports in terminalreporter.stats.values()
+        for outcome, reports in terminalreporter.stats.items()
         for report in reports
-        if getattr(report, "when", "") == "call"
+        if outcome != "rerun" and getattr(report, "when", "") == "call"
         for name, line in report.user_properties
         if name == "figure"
     ]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import itertools
 import json
-import threading
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
+
+from tests.crowd import Crowd, Key, Teller
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -19,89 +18,15 @@ if TYPE_CHECKING:
 BEGAN = 1_700_000_000
 
 
-class Gate:
-    """Lets through while it is open. Who finds it shut waits, and can be seen to wait."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._open = False
-        self._waiting = 0
-
-    def __call__(self) -> None:
-        with self._changed:
-            self._waiting += 1
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._open)
-            self._waiting -= 1
-
-    def open(self) -> None:
-        with self._changed:
-            self._open = True
-            self._changed.notify_all()
-
-    def shut(self) -> None:
-        with self._changed:
-            self._open = False
-
-    def wait_for(self, count: int, within: float = 20.0) -> None:
-        """Wait until so many wait at the gate."""
-        with self._changed:
-            enough = self._changed.wait_for(lambda: self._waiting >= count, within)
-            assert enough, f"{self._waiting} of {count} came to the gate within {within} s"
-
-
-@dataclass(slots=True)
-class Key:
-    """What one client pushes to: n = 1, 2, 3, ..., each with a report of its own."""
-
-    identifier: str
-    #: The status is -n for an odd n, else n, so that each push is an edge; otherwise always 1.
-    turns: bool = True
-    #: How long its reports are: a long one makes a long commit.
-    report_bytes: int = 0
-    #: The newest n that was sent, and that was answered by 200.
-    sent: int = 0
-    acknowledged: int = 0
-
-    @property
-    def numbers(self) -> range:
-        """Every n that was acknowledged."""
-        return range(1, self.acknowledged + 1)
-
-    def status(self, number: int) -> int:
-        if not self.turns:
-            return 1
-        return -number if number % 2 else number
-
-
-class Pusher(threading.Thread):
-    """Pushes to one of its keys after the other; again what is not acknowledged."""
+class Pusher(Teller):
+    """Pushes to one of its keys after the other."""
 
     def __init__(self, crowd: Pushers, keys: list[Key]) -> None:
-        super().__init__(daemon=True)
-        self._crowd = crowd
+        super().__init__(crowd, keys)
         self._connection = http.client.HTTPConnection("127.0.0.1", crowd.port, timeout=30)
-        self.keys = keys
         self.answers: Counter[int] = Counter()
-        #: Pushes that were sent and never answered.
-        self.cut = 0
 
-    def run(self) -> None:
-        for key in itertools.cycle(self.keys):
-            if self._crowd.over.is_set():
-                break
-            key.sent += 1
-            self._crowd.gate()
-            while self._push(key) != 200:
-                if self._crowd.given_up:
-                    return
-                self._crowd.pause.wait(self._crowd.retry_seconds)
-                self._crowd.gate()
-            key.acknowledged += 1
-            self._crowd.acknowledged()
-        self._connection.close()
-
-    def _push(self, key: Key) -> int | None:
+    def tell(self, key: Key) -> bool:
         said = f"n={key.sent}"
         body = json.dumps(
             {
@@ -121,7 +46,7 @@ class Pusher(threading.Thread):
                 connection.connect()
         except OSError:
             connection.close()
-            return None
+            return False
         try:
             connection.request("POST", "/api/v1/push", body)
             answer = connection.getresponse()
@@ -129,33 +54,29 @@ class Pusher(threading.Thread):
         except (OSError, http.client.HTTPException):
             connection.close()
             self.cut += 1
-            return None
+            return False
         self.answers[answer.status] += 1
         if answer.status == 503:
             assert answer.headers["Retry-After"], "a 503 says when to come again"
-        return answer.status
+        return answer.status == 200
+
+    def hang_up(self) -> None:
+        self._connection.close()
 
 
-class Pushers:
+class Pushers(Crowd):
     """A crowd of clients; `with` starts them, waiting at a shut gate, and has them end."""
 
-    source, group = "crowd", "kept"
+    source = "crowd"
 
     def __init__(self, port: int, keys: list[list[Key]], *, retry_seconds: float = 0.02) -> None:
-        """Make a client for each list of keys."""
-        self.port = port
-        self.retry_seconds = retry_seconds
-        self.gate = Gate()
-        self.over = threading.Event()
-        self.given_up = False
-        #: Never set: to wait for it is to wait.
-        self.pause = threading.Event()
-        self._all = [Pusher(self, own) for own in keys]
-        self.keys = [key for own in keys for key in own]
+        super().__init__(self.source, port, keys, retry_seconds=retry_seconds)
+
+    def member(self, keys: list[Key]) -> Pusher:
+        return Pusher(self, keys)
 
     def __enter__(self) -> Self:
-        for pusher in self._all:
-            pusher.start()
+        self.begin()
         return self
 
     def __exit__(
@@ -167,64 +88,25 @@ class Pushers:
         self.given_up = error is not None
         self.finish()
 
-    def finish(self, within: float = 30.0) -> None:
-        """Have everything that was begun acknowledged, and nothing begun any more."""
-        self.over.set()
-        self.gate.open()
-        for pusher in self._all:
-            pusher.join(within)
-            assert not pusher.is_alive(), f"a push was not acknowledged within {within} s"
-
-    def park(self) -> None:
-        """Shut the gate, and wait until all have come to it."""
-        self.gate.shut()
-        self.gate.wait_for(len(self._all))
-
-    def acknowledged(self) -> None:
-        """Be told of each acknowledgement, on its client's thread."""
-
-    @property
-    def total(self) -> int:
-        """How many pushes were acknowledged."""
-        return sum(key.acknowledged for key in self.keys)
-
-    @property
-    def cut(self) -> int:
-        return sum(pusher.cut for pusher in self._all)
-
     @property
     def answers(self) -> Counter[int]:
-        return sum((pusher.answers for pusher in self._all), Counter())
+        """How many answers there were of each status code."""
+        return sum((pusher.answers for pusher in self.all), Counter())
 
-    def lost(self, found: Samples) -> list[str]:
-        """Say which keys do not hold what was acknowledged last, or else what was sent last.
+    def held(self, found: Samples, key: Key) -> tuple[float | None, float]:
+        reported = found.get(("opensips_sr_last_report_timestamp_seconds", self.labels(key)), BEGAN)
+        return super().held(found, key), reported - BEGAN
 
-        Ask while all wait at the gate, or after `finish`.
-        """
-        wrong = []
-        for key in self.keys:
-            reported = found.get(
-                ("opensips_sr_last_report_timestamp_seconds", self._labels(key)), BEGAN
-            )
-            held = (found.get(("opensips_sr_status", self._labels(key))), reported - BEGAN)
-            allowed = [
-                (key.status(number) if number else None, number)
-                for number in {key.acknowledged, key.sent}
-            ]
-            if held not in allowed:
-                wrong.append(f"{key.identifier}: {held}, not one of {allowed}")
-        return wrong
+    def holding(self, key: Key, number: int) -> tuple[int | None, int]:
+        return super().holding(key, number), number
 
     def miscounted(self, found: Samples) -> list[str]:
         """Say which counters are not what was pushed; ask after `finish`."""
         wrong = []
         for key in self.keys:
-            number, labels = key.acknowledged, self._labels(key)
+            number, labels = key.acknowledged, self.labels(key)
             changes = found.get(("opensips_sr_status_changes_total", labels), 0)
             reports = found.get(("opensips_sr_reports_total", labels), 0)
             if (changes, reports) != (max(0, number - 1) if key.turns else 0, number):
                 wrong.append(f"{key.identifier}: {changes} changes, {reports} reports, n={number}")
         return wrong
-
-    def _labels(self, key: Key) -> tuple[tuple[str, str], ...]:
-        return (("group", self.group), ("identifier", key.identifier), ("source", self.source))

@@ -89,8 +89,9 @@ class ReplayMi:
         self.violations = Violations()
         self.asked: Counter[str] = Counter()
         self.hung_up_after: list[float] = []
-        self._in_flight = 0
         self._open: list[socket.socket] = []
+        #: Those of them that asked, and have no answer yet.
+        self._waiting: list[socket.socket] = []
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -130,9 +131,9 @@ class ReplayMi:
 
     def _answer(self, connection: socket.socket, request: _Received) -> bool:
         with self._lock:
-            self._in_flight += 1
-            if self._in_flight > 1:
+            if any(is_open(other.fileno()) for other in self._waiting):
                 self.violations.append(TWO_IN_FLIGHT)
+            self._waiting.append(connection)
         method, params, request_id = self._judge(request)
         try:
             answers = self.answers.get(method)
@@ -152,7 +153,7 @@ class ReplayMi:
         finally:
             # Before the answer is whole: who has it may ask again before we are back here.
             with self._lock:
-                self._in_flight -= 1
+                self._waiting.remove(connection)
         connection.sendall(_with_id(answer, request_id))
         return True
 

@@ -16,15 +16,18 @@ from sr_exporter.simulator.httpd import MiHttpd
 from sr_exporter.simulator.node import SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_4_0
 from sr_exporter.simulator.servers import MiThread
+from tests.crowd import Key
 from tests.harness import Command, Samples, eventually
 from tests.ports import reserve_port
-from tests.pushers import Key, Pushers
+from tests.pushers import Pushers
 from tests.receiver import Receiver
 from tests.small_disk import SmallDisk, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+pytestmark = pytest.mark.once
 
 UP = ("sr_exporter_store_up", ())
 STORE = (

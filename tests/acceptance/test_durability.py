@@ -14,6 +14,8 @@ import requests
 from tests.harness import eventually, free_port
 from tests.real_parts import program
 
+pytestmark = pytest.mark.once
+
 PUSHES = 30
 #: Runs the command with a database that does not wait for its disk.
 _CARELESS = """

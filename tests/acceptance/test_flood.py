@@ -20,6 +20,8 @@ from tests.harness import Command, eventually, series
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.once
+
 CHANGES = int(os.environ.get("SR_FLOOD_CHANGES", "5000"))
 KEYS = 500
 #: What every change says besides its number: its notification is some 5 kB.

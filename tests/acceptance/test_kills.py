@@ -26,17 +26,20 @@ from sr_exporter.simulator.node import SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_4_0
 from sr_exporter.simulator.servers import MiThread
 from tests.copies import Copied, Original
+from tests.crowd import Gate, Key
 from tests.event_senders import EventSenders
 from tests.fickle import Board, Fickle
 from tests.harness import Command, Samples, eventually, samples, series
 from tests.ports import reserve_port
-from tests.pushers import Gate, Key, Pushers
+from tests.pushers import Pushers
 from tests.simulated import mi_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.receiver import Received
+
+pytestmark = pytest.mark.once
 
 KILLS = int(os.environ.get("SR_KILLS", "30"))
 CLIENTS = 20

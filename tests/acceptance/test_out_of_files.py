@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.once
+
 FILES, VISITORS = 128, 400
 FULL_SECONDS = 3.0
 

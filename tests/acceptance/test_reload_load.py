@@ -19,6 +19,8 @@ from tests.integration.test_alerting import alertmanager
 from tests.integration.test_reload import Node
 from tests.receiver import Receiver
 
+pytestmark = pytest.mark.once
+
 RELOADS = 100
 CLIENTS = 6
 KEYS = 3

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.crowd import Key
 from tests.harness import Command, RunningApp, eventually, samples, series
 from tests.ports import reserve_port
-from tests.pushers import Key, Pushers
+from tests.pushers import Pushers
 from tests.receiver import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.once
 
 #: The last deliveries and the requests under way are given 5 s each.
 LONGEST_STOP_SECONDS = 12.0

@@ -32,8 +32,9 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 ENDS_AFTER_SECONDS = 5.0
 #: How long the second of the pair waits for the first, and how often both look at an alert.
 #: Its wait is shorter, as it is in real ones (15 s and 5 min): what it was to tell when it began
-#: to wait it tells, though the first may have told newer things meanwhile.
-PEER_SECONDS, INTERVAL_SECONDS = 0.5, 2
+#: to wait it tells, though the first may have told newer things meanwhile. Nor is it a blink: who
+#: has not heard by then that the first told tells again, on a machine that is busy, too.
+PEER_SECONDS, INTERVAL_SECONDS = 2, 3
 _CONFIG = {
     "route": {
         "receiver": "hook",
@@ -131,6 +132,11 @@ def told(receiver: Receiver) -> Counter:
     )
 
 
+def told_twice(receiver: Receiver) -> Counter:
+    """Give what was told more than once."""
+    return Counter({what: times for what, times in told(receiver).items() if times > 1})
+
+
 def wait_told(receiver: Receiver, group: str, status: str, times: int = 1) -> None:
     eventually(lambda: told(receiver)[group, status] >= times, within=30)
 
@@ -176,7 +182,7 @@ def test_each_transition_is_told_once(parts, tmp_path):
         for one in members:
             eventually(lambda one=one: one.fires("trunk") is None)
         everybody_had_time(app, receiver, members[1], "again")
-    assert set(told(receiver).values()) == {1}
+    assert told_twice(receiver) == {}
 
 
 def test_one_of_the_pair_is_away_for_a_while(parts, tmp_path):
@@ -202,7 +208,7 @@ def test_one_of_the_pair_is_away_for_a_while(parts, tmp_path):
         assert first.fires("over") is None
         everybody_had_time(app, receiver, members[1], "again")
         # Nothing that was told before, or meanwhile, was told twice, and no end came too early.
-        assert set(told(receiver).values()) == {1}
+        assert told_twice(receiver) == {}
         assert told(receiver).keys() & {("long", "resolved"), ("new", "resolved")} == set()
         app.client.push({"group": "long", "status": 1}, {"group": "new", "status": 1})
         for group in ("long", "new"):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.attacks import Attacked
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.once]
 
 EVIL = "evil.example"
 #: All by which a page makes a browser send something; each gives what the page learns of it.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from tests.attacks import Attacked
 
+pytestmark = pytest.mark.once
+
 #: What would be seen if a template took a name for one.
 PRODUCT = str(1337 * 1331)
 NASTY = [

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.once
+
 #: What a webhook may say in its head.
 HEADERS = {
     *("host", "user-agent", "accept-encoding", "accept", "connection", "content-type"),

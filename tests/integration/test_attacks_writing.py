@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.attacks import Attacked, Headers
 
+pytestmark = pytest.mark.once
+
 PUSH = Ask("POST", "/api/v1/push", b"[]")
 #: What makes a request one that is not of this machine, however it comes to a loopback address.
 STRANGERS: dict[str, Headers] = {

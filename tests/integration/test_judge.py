@@ -17,6 +17,7 @@ import pytest
 
 from sr_exporter.simulator.datagram import MiDatagram
 from sr_exporter.simulator.fifo import MiFifo
+from sr_exporter.simulator.judge import is_open
 from sr_exporter.simulator.node import SimulatedNode
 from sr_exporter.simulator.releases import OPENSIPS_3_6
 from sr_exporter.simulator.servers import MiThread
@@ -128,6 +129,19 @@ def send_two_at_once(kind: str) -> None:
             one(wire(kind, GOOD))
             other(wire(kind, GOOD))
             await_violation(server, "a second connection at the same time")
+
+
+def test_who_sent_something_and_left_is_gone():
+    """Whoever asks anew after that is no second one, though nobody has read the first yet."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        with accepted:
+            one.sendall(post(GOOD))
+            assert is_open(accepted.fileno())
+            one.close()
+            eventually(lambda: not is_open(accepted.fileno()))
+        assert not is_open(accepted.fileno())
 
 
 def await_violation(server: object, violation: str) -> None:

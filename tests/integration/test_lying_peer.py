@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.once
+
 UP, CHANGES = "opensips_sr_source_up", "opensips_sr_status_changes_total"
 PAGES = ("/", "/api/v1/status", "/api/v1/reports", "/api/v1/sources", "/api/v2/alerts", "/metrics")
 

@@ -15,6 +15,8 @@ from tests.receiver import Receiver
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.once
+
 
 def hooked(receiver: Receiver, **hook: Any) -> Config:
     return Config(notifiers=(Webhook("hook", SecretUrl(receiver.url), **hook),))

@@ -39,9 +39,10 @@ RULES = Path(__file__).parents[1] / "schemathesis.toml"
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 
 
-pytestmark = pytest.mark.skipif(
-    not shutil.which(SCHEMATHESIS), reason="schemathesis is not installed"
-)
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(not shutil.which(SCHEMATHESIS), reason="schemathesis is not installed"),
+]
 
 
 def _schemathesis(base: str, folder: Path, *more: str) -> subprocess.Popen[str]:
