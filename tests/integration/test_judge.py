@@ -239,6 +239,7 @@ def test_a_test_that_does_not_look_fails_all_the_same(tmp_path):
             "tests.conftest",
             "-p",
             "no:cacheprovider",
+            "--force-reruns=0",
             str(file),
         ],
         cwd=ROOT,
