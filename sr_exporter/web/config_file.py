@@ -213,6 +213,8 @@ def _opened(had: WebConfig, now: WebConfig) -> tuple[Fault, ...]:
         strictness = tuple(ClientAuth)
         if strictness.index(now.tls.client_auth) < strictness.index(had.tls.client_auth):
             found.append(Fault("tls_server_config.client_auth_type", _OPENS))
+        if had.tls.allowed_sans is not None and now.tls.allowed_sans is None:
+            found.append(Fault("tls_server_config.client_allowed_sans", _OPENS))
     return tuple(found)
 
 

@@ -469,3 +469,20 @@ def test_a_wrong_file_is_refused_at_the_start(tmp_path):
     path.mkdir()
     with pytest.raises(ConfigError, match=r"web\.yml: cannot be read: it is no regular file"):
         WebConfigFile(path)
+
+
+def test_names_are_looked_at_until_a_restart(tmp_path, capfd):
+    """Cut before them, a file lets in whoever the authority knows."""
+    write_identity(tmp_path)
+    asking = (
+        "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n"
+        "  client_ca_file: ca.pem\n  client_auth_type: RequireAndVerifyClientCert\n"
+    )
+    path = tmp_path / "web.yml"
+    path.write_text(f"{asking}  client_allowed_sans: [prometheus, grafana]\n")
+    file = WebConfigFile(path)
+    path.write_text(asking)
+    assert file.tls().allowed_sans == {"prometheus", "grafana"}
+    assert "client_allowed_sans: asks for less than is in force" in capfd.readouterr().out
+    path.write_text(f"{asking}  client_allowed_sans: [prometheus]\n")
+    assert file.tls().allowed_sans == {"prometheus"}
