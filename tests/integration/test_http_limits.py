@@ -125,17 +125,23 @@ def test_a_listener_that_asked_for_more_is_let_go_of(app):
 
 
 def test_who_takes_nothing_keeps_no_descriptor(app, monkeypatch):
-    """Though his answer is written whole: it waits in our memory, and it may be long."""
+    """Though his answer is written whole: it waits in our memory, and it may be long.
+
+    Or what is left of it is so little that nobody waits for it any more.
+    """
     monkeypatch.setattr(connected, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(connected, "REST_SECONDS", 0.5)
     monkeypatch.setattr(writes, "CLOSING_SECONDS", 0.5)
     for number in range(40):
         item = {"group": f"long-{number}", "status": 1, "details": "x" * 16_000}
         said = app.client.push(*({**item, "identifier": f"i{one}"} for one in range(25)))
         assert said.ok, said.text[:300]
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
-    said = b"GET /api/v1/status?limit=1000 HTTP/1.1\r\n\r\n"
     with contextlib.ExitStack() as all_of_them:
-        ours = [all_of_them.enter_context(connect(app, said)) for _ in range(5)]
+        ours = []
+        for items in (*range(1, 250, 3), *[1000] * 5):  # 48 kB more each: 64 kB may be waited for
+            said = b"GET /api/v1/status?limit=%d HTTP/1.1\r\n\r\n" % items
+            ours.append(all_of_them.enter_context(connect(app, said)))
         eventually(
             lambda: len(list(Path("/proc/self/fd").iterdir())) <= descriptors + len(ours), within=20
         )
