@@ -17,6 +17,7 @@ from sr_exporter.errors import NotKept
 from sr_exporter.gathering import gather
 from sr_exporter.keeping import all_kept, in_passing
 from sr_exporter.limited import Limited
+from sr_exporter.limits import Limit
 from sr_exporter.model import Configured, Forget, Snapshot, Statement, Tick
 from sr_exporter.outcome import Outcome
 from sr_exporter.parts import in_parts
@@ -42,6 +43,11 @@ PART_FORGOTTEN = 100
 AT_ONCE = 500
 #: What it costs to owe a notification, in items.
 OWED_COST = 10
+_NO_ROOM = {
+    Limit.IDENTIFIERS: "identifiers refused: there is no room for more",
+    Limit.IDENTIFIERS_PER_SOURCE: "identifiers refused: there is no room for more of the source",
+    Limit.SUBJECTS: "subjects of report texts refused: there is no room for more",
+}
 
 
 class Planner(Protocol):
@@ -340,8 +346,7 @@ class Ingest:
     def _tell_of_the_limits(self) -> None:
         away, self._state.turned_away = self._state.turned_away, {}
         for (limit, source), times in away.items():
-            what = "identifiers refused: there is no room for more"
-            self._limited.met(limit, what, times=times, source=source)
+            self._limited.met(limit, _NO_ROOM[limit], times=times, source=source)
 
     def _keep(self, batch: Batch) -> Awaitable[None]:
         """Hand a batch over; what is given resolves when it is kept.

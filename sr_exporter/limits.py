@@ -25,11 +25,14 @@ class Limit(enum.StrEnum):
     HEAD_BYTES = "head_bytes"
     URL_BYTES = "url_bytes"
     BODY_BYTES = "body_bytes"
+    GZIP_MEMBERS = "gzip_members"
     #: Listeners of the journal.
     LISTENERS = "listeners"
     #: Identifiers of pushes and events that found no room.
     IDENTIFIERS = "identifiers"
     IDENTIFIERS_PER_SOURCE = "identifiers_per_source"
+    #: Subjects of report texts that found no room.
+    SUBJECTS = "subjects"
     #: Of names, which become labels; of details and reports.
     NAME_LENGTH = "name_length"
     TEXT_LENGTH = "text_length"

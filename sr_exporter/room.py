@@ -53,5 +53,9 @@ class Room:
             why = f"({self.limit_of_source}) is reached by source {name!r}"
         else:
             return ""
-        self.turned_away[limit, name] = self.turned_away.get((limit, name), 0) + 1
+        self.turn_away(limit, name)
         return f"limits.{limit} {why}"
+
+    def turn_away(self, limit: Limit, name: str) -> None:
+        """Count one of a source that found no room."""
+        self.turned_away[limit, name] = self.turned_away.get((limit, name), 0) + 1

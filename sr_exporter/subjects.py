@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sr_exporter.held import Reported
 from sr_exporter.ledger import Ledger
+from sr_exporter.limits import Limit
 from sr_exporter.model import fold
 from sr_exporter.outcome import SubjectTurn
 from sr_exporter.signals import End, Ending, Meaning, SubjectRecord
@@ -113,6 +114,7 @@ class Subjects(Ledger):
         source = entry.group.source
         if held is None and source.subjects >= self._limit_subjects:
             source.subjects_refused_total += 1
+            self.turn_away(Limit.SUBJECTS, source.name)
             return
         record = SubjectRecord(
             rule=signal.rule,

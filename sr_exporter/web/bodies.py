@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
+from sr_exporter.limits import Limit
 from sr_exporter.threads import elsewhere
 from sr_exporter.web.errors import Refused
 
@@ -70,7 +71,11 @@ def _unzip(body: bytes, limit_bytes: int) -> bytes:
     while at < len(body):
         members += 1
         if members > MOST_MEMBERS:
-            raise Refused(400, f"the gzip body has more than {MOST_MEMBERS} members")
+            raise Refused(
+                400,
+                f"the gzip body has more than {MOST_MEMBERS} members",
+                limit=Limit.GZIP_MEMBERS,
+            )
         member = zlib.decompressobj(_GZIP)
         while not member.eof:
             if at == len(body):
@@ -89,4 +94,8 @@ def _unzip(body: bytes, limit_bytes: int) -> bytes:
 
 
 def _too_big(limit_bytes: int) -> Refused:
-    return Refused(413, f"the body is larger than {limit_bytes} bytes (limits.body_bytes)")
+    return Refused(
+        413,
+        f"the body is larger than {limit_bytes} bytes (limits.body_bytes)",
+        limit=Limit.BODY_BYTES,
+    )

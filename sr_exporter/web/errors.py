@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from sr_exporter.limits import Limit
+
 log = structlog.get_logger(__name__)
 
 
@@ -25,9 +27,17 @@ class Refused(Exception):  # noqa: N818 - named for what befell the caller
     """A request that is not done, and why."""
 
     def __init__(
-        self, status: int, error: str, headers: Mapping[str, str] | None = None, **more: Any
+        self,
+        status: int,
+        error: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        limit: Limit | None = None,
+        **more: Any,
     ) -> None:
         self.status = status
+        #: Which limit was met, if one was; whoever refuses counts it.
+        self.limit = limit
         self.error = error
         self.headers = dict(headers or {})
         self.more = more

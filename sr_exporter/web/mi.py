@@ -20,6 +20,7 @@ from sr_exporter.web.access import require_reading
 from sr_exporter.web.errors import Refused
 from sr_exporter.web.mi_view import NAMES, HeldView
 from sr_exporter.web.paths import parts
+from sr_exporter.web.refusals import Refusals
 from sr_exporter.wire.answers import perform
 from sr_exporter.wire.calls import (
     CallError,
@@ -67,10 +68,16 @@ class MiRoute:
         self._metrics = metrics
         self._clock = clock
         self._started_at = clock()
+        self._refusals = Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        answer = await self._answer(request)
+        try:
+            answer = await self._answer(request)
+        except Refused as refused:
+            if refused.limit is not None:
+                self._metrics.limited.met(refused.limit, "MI request refused: it is too large")
+            raise
         await answer(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -126,6 +133,7 @@ class MiRoute:
             raise
         except Refused as refused:
             self._metrics.pushed(refused.status)
+            self._refusals.tell(request.scope, refused, "MI request refused")
             raise
         self._metrics.pushed(200)
         return "OK"
@@ -180,7 +188,8 @@ async def _body(request: Request) -> bytes:
         body = await bodies.read(request, MOST_BYTES)
     except Refused as refused:
         if refused.status == 413:
-            raise Refused(400, f"the request is larger than {MOST_BYTES} bytes") from None
+            said = f"the request is larger than {MOST_BYTES} bytes"
+            raise Refused(400, said, limit=refused.limit) from None
         raise
     if not body:
         raise Refused(400, "the request is empty")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import structlog
+
 from sr_exporter.errors import NotKept, PushRefused
 from sr_exporter.freeing import emptied
 from sr_exporter.limits import Limit
@@ -15,6 +17,7 @@ from sr_exporter.web.errors import ItemProblem, JSONResponse, Refused
 from sr_exporter.web.items import Removed
 from sr_exporter.web.lists import parameters
 from sr_exporter.web.paths import parts
+from sr_exporter.web.refusals import Refusals, client
 from sr_exporter.wire import push as wire
 
 if TYPE_CHECKING:
@@ -30,7 +33,13 @@ if TYPE_CHECKING:
     from sr_exporter.state import State
     from sr_exporter.web.access import Access, Grant
 
+log = structlog.get_logger(__name__)
+
 _RETRY_AFTER = {"Retry-After": "1"}
+_TOO_MUCH = {
+    Limit.BODY_BYTES: "push refused: it is too large",
+    Limit.GZIP_MEMBERS: "push refused: its gzip body has too many members",
+}
 _PREFIX = b"/api/v1/sources/"
 
 
@@ -50,6 +59,7 @@ class PushRoutes:
         self._state = state
         self._access = access
         self._metrics = metrics
+        self._refusals = Refusals()
         #: How large a body may be, after decompression too.
         self.limit_bytes = limit_bytes
 
@@ -61,8 +71,10 @@ class PushRoutes:
             self._metrics.pushed(refused.status)
             if refused.status == 400:
                 refused.more.setdefault("items", [])
-            if refused.status == 413:
-                self._metrics.limited.met(Limit.BODY_BYTES, "push refused: it is too large")
+            if refused.limit is None:
+                self._refusals.tell(request.scope, refused, "push refused")
+            else:
+                self._metrics.limited.met(refused.limit, _TOO_MUCH[refused.limit])
             raise
         self._metrics.pushed(200)
         return answer
@@ -112,6 +124,22 @@ class PushRoutes:
 
     async def forget(self, request: Request) -> Response:
         """`DELETE /api/v1/sources/...`: 200, 404 nothing there, 409 not a pushed source."""
+        try:
+            what, removed = await self._forget(request)
+        except Refused as refused:
+            self._refusals.tell(request.scope, refused, "deletion refused")
+            raise
+        log.info(
+            "deleted",
+            source=what.source,
+            group=what.group,
+            identifier=what.identifier,
+            removed=removed,
+            client=client(request.scope),
+        )
+        return JSONResponse(Removed(removed))
+
+    async def _forget(self, request: Request) -> tuple[Forget, int]:
         grant = self._access.writer(request)
         parameters(request, ())  # `?group=x` must not delete everything
         what = _target(request.scope["raw_path"])
@@ -125,7 +153,7 @@ class PushRoutes:
             raise Refused(503, f"it cannot be kept now: {error}", _RETRY_AFTER) from None
         if not removed:
             raise Refused(404, "nothing of that is held")
-        return JSONResponse(Removed(removed))
+        return what, removed
 
 
 class _Accepted:

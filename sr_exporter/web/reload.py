@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
 from starlette.responses import PlainTextResponse
 
 from sr_exporter.errors import ConfigError, NotReloaded
 from sr_exporter.reload import MOST_FAULTS
 from sr_exporter.web.errors import Refused
+from sr_exporter.web.refusals import client
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from sr_exporter.web.access import Access
+
+log = structlog.get_logger(__name__)
 
 
 class ReloadRoute:
@@ -27,6 +31,7 @@ class ReloadRoute:
     async def reload(self, request: Request) -> Response:
         """`POST /-/reload`: 200 once in force, 400 with everything that is wrong in the file."""
         self._access.writer(request).require_everything("reload")
+        log.info("asked to reload", client=client(request.scope))
         try:
             await self._reload()
         except ConfigError as error:

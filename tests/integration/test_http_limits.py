@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from sr_exporter import journal
 from sr_exporter.config import Config, Limits
-from sr_exporter.web import connected, writes
+from sr_exporter.web import bodies, connected, writes
 from tests.events import Events
 from tests.harness import RunningApp, eventually
 
@@ -290,6 +291,45 @@ def test_gzip_bodies_are_bounded(app, figure, made, code):
     )
     assert answer.status_code == code, answer.text
     assert grown < 150 * 2**20
+
+
+def test_who_pushes_what_is_refused_is_told_of_in_the_log(tmp_path):
+    """Once in a while of each kind; and whoever deletes, or has it reload, each time."""
+    with RunningApp(tmp_path) as app, capture_logs() as logs:
+        gzipped = {"Content-Encoding": "gzip"}
+        members = gzip.compress(b"") * (bodies.MOST_MEMBERS + 1)
+        for _ in range(3):
+            assert app.client.push({"group": 7}).status_code == 400
+            assert post(app, "/api/v1/push", members, **gzipped)[0] == 400
+        mi = {"Content-Type": "application/json"}
+        assert post(app, "/mi", b" " * 70_000, **mi)[0] == 400
+        said = b'{"jsonrpc":"2.0","method":"sr_set_status","params":["g",7],"id":1}'
+        app.client.session.post(f"{app.base}/mi/sr_exporter", data=said, headers=mi, timeout=10)
+        source = f"{app.base}/api/v1/sources"
+        assert app.client.session.delete(f"{source}/sr_exporter", timeout=10).status_code == 409
+        assert app.client.push({"source": "s", "group": "g", "status": 1}).ok
+        assert app.client.session.delete(f"{source}/s/groups/g", timeout=10).ok
+        assert met(app, "gzip_members") == 3
+        assert met(app, "body_bytes") == 1
+    told = [
+        (one["event"], one.get("code"), one.get("limit"))
+        for one in logs
+        if {"client", "limit"} & one.keys()
+    ]
+    assert told == [
+        ("push refused", 400, None),
+        ("push refused: its gzip body has too many members", None, "gzip_members"),
+        ("MI request refused: it is too large", None, "body_bytes"),
+        ("deletion refused", 409, None),
+        ("deleted", None, None),
+    ]
+    (refused,) = (one for one in logs if one["event"] == "push refused")
+    assert (refused["client"], refused["error"]) == (
+        "127.0.0.1",
+        "1 item is wrong; nothing was taken (item 0: Expected `str`, got `int` - at `$.group`)",
+    )
+    (deleted,) = (one for one in logs if one["event"] == "deleted")
+    assert (deleted["source"], deleted["group"], deleted["removed"]) == ("s", "g", 1)
 
 
 def test_a_source_cannot_take_what_others_need(tmp_path):

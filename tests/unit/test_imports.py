@@ -66,7 +66,7 @@ ALLOWED = {
     "known": {"held", "model"},
     "outcome": {"held", "model", "signals"},
     "ledger": {"due", "held", "outcome", "room", "tally", "model", "signals"},
-    "subjects": {"held", "ledger", "outcome", "model", "signals"},
+    "subjects": {"held", "ledger", "limits", "outcome", "model", "signals"},
     "asked": {"held", "known", "subjects", "outcome", "rings", "model", "parts"},
     "state": {"asked", "held", "outcome", "room", "tally", "model", "signals"},
     "readiness": {"held", "model", "state"},

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sr_exporter.limits import Limit
 from sr_exporter.metrics.families import families
 from sr_exporter.model import (
     PUSHED_RING,
@@ -286,6 +287,7 @@ def test_so_many_of_one_source_and_no_more():
     bench.poll()
     (refused,) = bench.samples("sr_exporter_subjects_refused_total")
     assert (bench.down(), refused.value) == ({"gw0", "gw1"}, 3)
+    assert bench.state.turned_away == {(Limit.SUBJECTS, "sip-1"): 3}
     bench.log(EVENTS, gateway("gw0"), gateway("gw0", "active"), gateway("gw4"))
     bench.poll()
     (refused,) = bench.samples("sr_exporter_subjects_refused_total")
