@@ -6,10 +6,13 @@ import gzip
 import json
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
 
 from sr_exporter.threads import NONE_LEFT
+from sr_exporter.web import bodies
 from tests.harness import RunningApp, eventually
 from tests.receiver import Receiver
 
@@ -80,6 +83,40 @@ def test_without_a_thread_the_exporter_goes_on_and_tells_all_of_it_later(
     )
     assert codes == [200, 200, 200]
     assert told == ["firing", "resolved"]
+
+
+def test_what_found_no_thread_is_done_once(tmp_path, none_left, monkeypatch):
+    """Here and now, and not once more as soon as there is a thread again."""
+    done: list[bytes] = []
+    first_began, first_may_end = threading.Event(), threading.Event()
+    unzip = bodies._unzip
+
+    def unzipped(body: bytes, limit: int) -> bytes:
+        done.append(body)
+        if len(done) == 1:  # it has the thread that is there
+            first_began.set()
+            assert first_may_end.wait(20)
+        return unzip(body, limit)
+
+    monkeypatch.setattr(bodies, "_unzip", unzipped)
+    noise = random.Random(2)
+    large = [gzip.compress(noise.randbytes(5000).hex().encode()) for _ in range(3)]
+    with RunningApp(tmp_path) as app, ThreadPoolExecutor() as others:
+
+        def push(body: bytes) -> int:
+            said = {"url": f"{app.base}/api/v1/push", "headers": {"Content-Encoding": "gzip"}}
+            return requests.post(**said, data=body, timeout=20).status_code
+
+        answers = [others.submit(push, large[0])]
+        assert first_began.wait(20)
+        none_left.set()
+        assert push(large[1]) == 400
+        assert none_left.refused
+        none_left.clear()
+        assert push(large[2]) == 400
+        first_may_end.set()
+        assert answers[0].result(20) == 400
+    assert done == large
 
 
 def of_key(hook: Receiver, count: int) -> list[str]:
