@@ -202,14 +202,34 @@ def test_a_body_that_is_refused_is_not_waited_for(app):
 
 def test_an_answer_that_is_not_taken_ends(app):
     """More than the kernel holds for him."""
+    before = met(app, "answer_time")
+    with stuck(app):
+        eventually(lambda: met(app, "answer_time") == before + 1, every=0.5)
+
+
+def test_of_too_many_answers_that_are_not_taken_the_oldest_end_soon(app, monkeypatch):
+    """The others have their whole time."""
+    monkeypatch.setattr(connected, "ANSWER_SECONDS", 60.0)
+    monkeypatch.setattr(connected, "MOST_STUCK", 2)
+    before = met(app, "answer_time")
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(stuck(app))
+        eventually(lambda: met(app, "answer_time") == before + 3, every=0.5)
+        stack.enter_context(stuck(app))
+        eventually(lambda: met(app, "answer_time") == before + 4, every=0.5)
+
+
+@contextlib.contextmanager
+def stuck(app: RunningApp) -> Iterator[socket.socket]:
+    """Ask for more than the kernel holds for us, and take nothing of it."""
     items = [{"group": "long", "identifier": f"{n}", "status": 1} for n in range(1000)]
     assert app.client.push(*items).ok
-    before = met(app, "answer_time")
     with socket.socket() as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.connect(("127.0.0.1", app.port))
         one.sendall(b"GET /metrics HTTP/1.1\r\n\r\n" * 20)
-        eventually(lambda: met(app, "answer_time") == before + 1, every=0.5)
+        yield one
 
 
 def test_of_too_many_connections_the_idle_ones_go(tmp_path):
