@@ -14,13 +14,14 @@ import errno
 import os
 import resource
 import socket
+import ssl
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 if TYPE_CHECKING:
-    import ssl
+    from collections.abc import Callable
 
 log = structlog.get_logger(__name__)
 
@@ -101,10 +102,13 @@ class Acceptor:
         listening: socket.socket,
         host: Host,
         tls: ssl.SSLContext | None = None,
+        distrusted: Callable[[str, ssl.SSLError], None] | None = None,
     ) -> None:
+        """`distrusted` is told whose handshake (TLS) failed, and why."""
         self._listening = listening
         self._host = host
         self._tls = tls
+        self._distrusted = distrusted
         self._loop = asyncio.get_running_loop()
         #: Those that are not connected yet, the oldest first, and since when.
         self._expected: dict[asyncio.Task[None], float] = {}
@@ -142,7 +146,7 @@ class Acceptor:
                 self._pause(CROWDED_SECONDS)
                 return
             try:
-                connected, _ = self._listening.accept()
+                connected, peer = self._listening.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -157,7 +161,7 @@ class Acceptor:
             if not self._host.has_room(len(self._expected), scarce=scarce):
                 self._refuse(connected)
                 continue
-            task = self._loop.create_task(self._serve(connected))
+            task = self._loop.create_task(self._serve(connected, peer))
             self._expected[task] = self._loop.time()
             task.add_done_callback(self._expected.pop)
 
@@ -172,7 +176,7 @@ class Acceptor:
             return False
         return task.cancel()
 
-    async def _serve(self, connected: socket.socket) -> None:
+    async def _serve(self, connected: socket.socket, peer: Any) -> None:
         seconds = (None, None) if self._tls is None else (HANDSHAKE_SECONDS, GOODBYE_SECONDS)
         try:
             await self._loop.connect_accepted_socket(
@@ -185,6 +189,8 @@ class Acceptor:
         except OSError as error:  # ssl.SSLError and TimeoutError are such
             log.debug("a connection came to nothing", error=str(error))
             connected.close()
+            if isinstance(error, ssl.SSLError) and self._distrusted is not None:
+                self._distrusted(str(peer[0]), error)
 
     def _pause(self, seconds: float) -> None:
         self._loop.remove_reader(self._listening)

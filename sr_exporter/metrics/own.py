@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Every code the push route answers with, so that each counter exists at 0.
 PUSH_CODES = (200, 400, 401, 403, 413, 415, 503)
 #: Why the web configuration has requests turned away.
-WEB_REASONS = ("credentials", "busy", "rate_limit")
+WEB_REASONS = ("credentials", "busy", "rate_limit", "connection")
 RESULTS = ("accepted", "retried", "dead")
 #: What connections are made to.
 LISTENERS = ("http", "events")
@@ -95,7 +95,7 @@ class OwnMetrics:
         self._web_good.set(1)
         self._web_refused = Counter(
             "sr_exporter_web_requests_refused",
-            "Requests that the web configuration had turned away.",
+            "Requests, and connections, that the web configuration had turned away.",
             ["reason"],
             registry=self._registry,
         )

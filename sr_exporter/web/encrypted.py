@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from sr_exporter.seldom import Seldom
+from sr_exporter.tls import why
 from sr_exporter.web.writes import Protocol
 
 if TYPE_CHECKING:
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from sr_exporter.config.server_tls import Clients, ServerTls
 
 log = structlog.get_logger(__name__)
+
+_IN_OTHER_WORDS = {
+    "HTTP_REQUEST": "it asks by http://, and this is https://",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it shows no certificate",
+}
 
 #: In an ASGI scope's `extensions`: the client has shown a certificate that is trusted.
 CERTIFIED = "sr_exporter.certified"
@@ -35,15 +42,33 @@ class Context(ssl.SSLContext):
     #: Gives what is in force: after a look at the files, and as it was found last.
     current: Callable[[], ServerTls]
     last: Callable[[], ServerTls]
+    #: Is told, in the word of the metric, that somebody was turned away.
+    turned_away: Callable[[str], None]
+    _seldom: Seldom
+
+    def distrusted(self, client: str, error: ssl.SSLError) -> None:
+        """Tell of somebody whose handshake failed: all that he sees is a closed connection."""
+        self.refuse(client, _IN_OTHER_WORDS.get(error.reason) or why(error))
+
+    def refuse(self, client: str, why: str) -> None:
+        """Tell why a connection is refused, once in a while of each client."""
+        self.turned_away("connection")
+        what = "connection refused: see tls_server_config in --web.config.file"
+        self._seldom.tell(what, f"{client} {why}", what, client=client, error=why)
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         return self.current().context.wrap_bio(*args, **kwargs)
 
 
-def listening(current: Callable[[], ServerTls], last: Callable[[], ServerTls]) -> Context:
-    """Make the context that listens; the two give what is in force."""
+def listening(
+    current: Callable[[], ServerTls],
+    last: Callable[[], ServerTls],
+    turned_away: Callable[[str], None],
+) -> Context:
+    """Make the context that listens; the first two give what is in force."""
     context = Context(ssl.PROTOCOL_TLS_SERVER)
-    context.current, context.last = current, last
+    context.current, context.last, context.turned_away = current, last, turned_away
+    context._seldom = Seldom(log)  # noqa: SLF001 - an SSLContext is made by its protocol alone
     return context
 
 
@@ -63,7 +88,8 @@ class EncryptedProtocol(Protocol):
                 self._made_by = tls.clients
             allowed = tls.allowed_sans
             if allowed is not None and not is_allowed(certificate or {}, allowed):
-                log.info("client certificate refused: none of its names is allowed")
+                client, _ = self.client or ("unknown", 0)
+                context.refuse(client, "none of its certificate's names is in client_allowed_sans")
                 transport.abort()
                 return
         self._certified = bool(certificate)

@@ -49,7 +49,7 @@ def web_server(
         return WebServer(application, sockets, metrics.limited, limits.connections)
     file.report_to(metrics)
     gate = Gate(application, file.now, access, metrics.web_refused)
-    tls = listening(file.tls, file.last_tls) if file.has_tls else None
+    tls = listening(file.tls, file.last_tls, metrics.web_refused) if file.has_tls else None
     return WebServer(gate, sockets, metrics.limited, limits.connections, tls)
 
 

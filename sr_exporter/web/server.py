@@ -158,7 +158,7 @@ class _Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         config.load()
-        config.ssl = tls
+        config.ssl = self._tls = tls
         self.connected: Connected
         make = partial(
             Protocol if tls is None else EncryptedProtocol,
@@ -177,7 +177,9 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections in ourselves: see accepting.py."""
-        acceptors = [Acceptor(one, self.connected, self.config.ssl) for one in sockets or ()]
+        tls = self._tls
+        distrusted = None if tls is None else tls.distrusted
+        acceptors = [Acceptor(one, self.connected, tls, distrusted) for one in sockets or ()]
         self.servers = cast("list[asyncio.Server]", acceptors)  # they are closed, and no more
         for acceptor in acceptors:
             acceptor.start()

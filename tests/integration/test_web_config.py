@@ -14,6 +14,7 @@ import sys
 import bcrypt
 import pytest
 import requests
+from structlog.testing import capture_logs
 
 from sr_exporter import check_command, notifications_command, push_command
 from sr_exporter.client import Client
@@ -289,6 +290,34 @@ def test_a_client_certificate_must_be_for_somebody_who_is_allowed(tmp_path):
         assert "connect again" in said.json()["error"]
         with pytest.raises(requests.ConnectionError):
             session.get(app.base + "/-/healthy")
+
+
+def test_who_is_refused_before_he_asked_is_told_of_in_the_log(tmp_path):
+    """All that he sees is a closed connection; each kind of fault is told once in a while."""
+    strict = mutual("RequireAndVerifyClientCert", ", client_allowed_sans: [a.example]")
+    with capture_logs() as logs, serving(tmp_path, strict) as (app, _):
+        session = app.client.session
+        for who in (None, None, ("a.example", OTHER_CA), ("b.example", CA)):
+            session.cert = who and certified(tmp_path, who[0], ca=who[1])
+            with pytest.raises(requests.ConnectionError):
+                session.get(app.base + "/-/healthy")
+        with pytest.raises(requests.ConnectionError):
+            session.get(f"http://localhost:{app.port}/metrics")
+        with socket.create_connection(("127.0.0.1", app.port)):
+            pass  # who says nothing, as a load balancer's check, is not told of
+        session.cert = certified(tmp_path, "a.example")
+        refused = series(app.client.metrics(), REFUSED, reason="connection")
+        assert set(refused.values()) == {5.0}
+    told = [(one["client"], one["error"]) for one in logs if "connection refused" in one["event"]]
+    assert told == [
+        ("127.0.0.1", "it shows no certificate"),
+        (
+            "127.0.0.1",
+            "TLS: the certificate is not trusted: unable to get local issuer certificate",
+        ),
+        ("127.0.0.1", "none of its certificate's names is in client_allowed_sans"),
+        ("127.0.0.1", "it asks by http://, and this is https://"),
+    ]
 
 
 def test_who_is_connected_by_other_rules_is_let_go(tmp_path):
