@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from isal import isal_zlib
 
+from sr_exporter.turns import slices
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
 _RAW = -15
 #: Of 0 to 3: the loop's time is dearer than the network's bytes.
 _LEVEL = 1
+#: Of how many blocks checksums are combined in a turn.
+_COMBINED = 1_000
 #: RFC 1952, section 2.3: deflate, no flags, no time, of unknown system.
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 #: An empty block that is the last (RFC 1951, section 3.2.6).
@@ -51,13 +55,15 @@ def pack(text: bytes) -> Block:
     return Block(packed, isal_zlib.crc32(text), len(text))
 
 
-def gzip_trailer(blocks: Iterable[Block]) -> bytes:
-    """Give what ends a gzip member of these blocks."""
+def gzip_trailer(blocks: Sequence[Block]) -> Generator[None, None, bytes]:
+    """Give what ends a gzip member of these blocks, in turns: of 16,000 it takes 20 ms."""
     crc = size = 0
     combine = isal_zlib.crc32_combine
-    for block in blocks:
-        crc = combine(crc, block.crc, block.size)
-        size += block.size
+    for some in slices(blocks, _COMBINED):
+        for block in some:
+            crc = combine(crc, block.crc, block.size)
+            size += block.size
+        yield
     return _LAST_BLOCK + struct.pack("<LL", crc, size & 0xFFFFFFFF)
 
 

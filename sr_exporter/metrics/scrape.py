@@ -16,6 +16,7 @@ from sr_exporter.metrics.negotiation import accepts_gzip, negotiate
 from sr_exporter.metrics.pages import Pages
 from sr_exporter.metrics.polls import POLL_FAMILIES
 from sr_exporter.metrics.source_families import SOURCE_FAMILIES
+from sr_exporter.turns import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -41,11 +42,12 @@ _PAGED: tuple[KeyFamily | TextFamily, ...] = (*KEY_FAMILIES, *TEXT_FAMILIES)
 class Scraped:
     """An answer, in blocks; `pieces` gives its bytes."""
 
-    def __init__(self, blocks: list[Block], content_type: str, *, gzip: bool) -> None:
+    def __init__(self, blocks: list[Block], content_type: str, trailer: bytes | None) -> None:
+        """`trailer` ends its gzip member; None: it is not packed."""
         self._blocks = blocks
         self.content_type = content_type
-        self.gzip = gzip
-        self._trailer = gzip_trailer(blocks) if gzip else b""
+        self.gzip = trailer is not None
+        self._trailer = trailer or b""
 
     @property
     def size(self) -> int:
@@ -112,7 +114,9 @@ class Exposition:
             self._waiting -= 1
             if not self._waiting:
                 self._written.clear()
-        return Scraped(blocks, form.content_type, gzip=accepts_gzip(accept_encoding))
+        gzip = accepts_gzip(accept_encoding)
+        trailer = await in_turns(gzip_trailer(blocks)) if gzip else None
+        return Scraped(blocks, form.content_type, trailer)
 
     def _all(self, form: Format) -> Iterator[Block | None]:
         pages = self._paged(range(len(_PAGED)))

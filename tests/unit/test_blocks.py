@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sr_exporter.metrics.blocks import GZIP_HEADER, Block, gzip_trailer, joined, pack
+from sr_exporter.wire.slices import at_once
 
 TEXTS = st.lists(st.binary(max_size=3000), max_size=8)
 
 
 def member(blocks: list[Block]) -> bytes:
-    return b"".join([GZIP_HEADER, *(block.packed for block in blocks), gzip_trailer(blocks)])
+    trailer = at_once(gzip_trailer(blocks))
+    return b"".join([GZIP_HEADER, *(block.packed for block in blocks), trailer])
 
 
 @given(TEXTS)
@@ -37,6 +39,13 @@ def test_blocks_stand_alone(texts: list[bytes], random):
     assert gzip.decompress(whole) == b"".join(text * 3 for text, _ in chosen)
     for text, block in packed:
         assert block.unpack() == text * 3
+
+
+def test_a_trailer_of_many_blocks_is_written_in_turns():
+    blocks = [pack(b"x" * 100)] * 2500
+    turns = gzip_trailer(blocks)
+    assert sum(1 for _ in turns) == 3
+    assert gzip.decompress(member(blocks)) == b"x" * 250_000
 
 
 def test_bytes_carry_no_time():

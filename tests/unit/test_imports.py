@@ -87,7 +87,7 @@ ALLOWED = {
     "mi": WORDS | {"wire", "turns", "lines", "names"},
     "sources": WORDS | {"wire", "mi", "ingest", "config", "outcome"},
     "config": WORDS | {"report_rules"},
-    "metrics": WORDS | READ_SIDE | {"store.contract"},
+    "metrics": WORDS | READ_SIDE | {"store.contract", "turns"},
     "notify": WORDS | READ_SIDE | {"store.contract", "outbound", "names", "config"},
     "own": WORDS | READ_SIDE | {"ingest", "store.contract", "metrics"},
     "web": WORDS
