@@ -137,6 +137,7 @@ class Users:
 
 def _matches(password: bytes, hashed: bytes) -> bool:
     try:
-        return bcrypt.checkpw(password[:_LONGEST_PASSWORD], hashed)
+        same = bcrypt.checkpw(password[:_LONGEST_PASSWORD], hashed)
     except ValueError:  # a NUL in it, for versions that take none
         return False
+    return same and b"\0" not in password  # others read no further than that

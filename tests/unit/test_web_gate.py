@@ -89,6 +89,7 @@ def test_a_user_is_known_by_the_password():
         Credentials(b"bob", PASSWORD.encode()),
         Credentials(b"", b""),
         Credentials(b"alice", b"\x00"),
+        Credentials(b"alice", RIGHT.password + b"\x00 and more"),
         Credentials(b"alice", b"x" * 100),
     ]
     found = asyncio.run(_knows(Users(), RIGHT, *wrong, RIGHT))
