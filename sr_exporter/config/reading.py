@@ -219,7 +219,8 @@ class Place:
         for key, node in self._nodes(naming, self.node, set()):
             if key not in seen:
                 seen.add(key)
-                yield key, Place(f"{self.path}.{key}" if self.path else key, node, self.faults)
+                path = f"{self.path}.{shown(key)}" if self.path else key
+                yield key, Place(path, node, self.faults)
 
     def _nodes(
         self, naming: Naming, node: yaml.Node, merged: set[int]
@@ -237,7 +238,8 @@ class Place:
                 merges += value.value if isinstance(value, yaml.SequenceNode) else [value]
                 continue
             key = key_node.value
-            if key_node.tag != f"{_TAG}str" or not naming.pattern.fullmatch(key):
+            is_text = isinstance(key_node, yaml.ScalarNode) and key_node.tag == f"{_TAG}str"
+            if not (is_text and naming.pattern.fullmatch(key)):
                 self.fault(f"{naming.otherwise} on line {line}")
             elif key in lines:
                 self.fault(f"the key {key} is there twice, on lines {lines[key]} and {line}")

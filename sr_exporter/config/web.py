@@ -62,7 +62,8 @@ MOST_BURST = 1_000_000_000
 _DAY_SECONDS = 86_400.0
 _HASH: Final = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 _USERS: Final = Naming(
-    re.compile(r"[^:\x00-\x1f\x7f]{1,255}"), "a user's name that cannot be one (quote a number)"
+    re.compile(r"[^:\x00-\x1f\x7f\ud800-\udfff]{1,255}"),
+    "a user's name that cannot be one (quote a number)",
 )
 #: Where every one of these is empty nothing is encrypted.
 _TLS_STARTERS: Final = (
@@ -338,8 +339,9 @@ def _header(place: Place, allowed: tuple[str, ...]) -> str:
         place.fault(f'must be {" or ".join(allowed)}, not "{shown(value)}"')
     elif not (value.isascii() and value.isprintable()):
         place.fault("must be printable ASCII")
-        return ""
-    return value
+    else:
+        return value
+    return ""
 
 
 def _users(top: Section) -> Mapping[bytes, bytes]:
@@ -354,7 +356,7 @@ def _users(top: Section) -> Mapping[bytes, bytes]:
         elif not LEAST_COST <= int(match[1]) <= MOST_COST:
             said.fault(f"is a hash of cost {int(match[1])}: it must be {LEAST_COST} to {MOST_COST}")
         else:
-            found[name.encode("utf-8", "surrogatepass")] = hashed.encode()
+            found[name.encode()] = hashed.encode()
     return found
 
 

@@ -660,6 +660,7 @@ def token(file: str) -> str:
         ("xyzzy: []", ["xyzzy: unknown key"]),
         ("1: []", ["unknown key on line 1"]),
         ("null: []\n? [a]\n: 1", ["unknown key on line 1", "unknown key on line 2"]),
+        ("? !!str [a]\n: 1\n? !!str {}\n: 1", ["unknown key on line 1", "unknown key on line 3"]),
         ("push:\n  tokens: []\n  a b: 1", ["push: unknown key on line 3"]),
         (
             "storage: {}\nlimits: {}\nstorage: {}",

@@ -70,6 +70,8 @@ def test_what_templates_say(text, said):
         ("{{ status" + "|int" * 31 + " }}", "is nested too deeply"),
         ("{{ 9e9999|int }}", "fails for OpenSIPSNotReady: name 'inf' is not defined"),
         ("{{ 1[0:1] }}", "numbers have no parts"),
+        ("{{ reports[:,reports] }}", "cannot be compiled: a slice stands alone in its brackets"),
+        ("{{ details|truncate(0) }}", "fails for OpenSIPSNotReady: expected length >= 3, got 0"),
         ("{{ (9**9**9)[0] }}", "pow is not allowed here"),
     ],
 )
@@ -90,6 +92,13 @@ def test_what_fails_only_at_an_alert_is_told_in_its_place():
     strange = template("{% if status == -3 %}{{ status + details }}{% endif %}")
     said = strange.render({**EXAMPLES[0], "status": -3})
     assert said.startswith("(this template failed: unsupported operand")
+
+
+def test_what_a_filter_asserts_is_told_in_its_place():
+    """Found by fuzzing, in the trial: it would have ended the alerting."""
+    strange = template("{% if status == -3 %}{{ details|truncate(0) }}{% endif %}")
+    said = strange.render({**EXAMPLES[0], "status": -3})
+    assert said == "(this template failed: expected length >= 3, got 0)"
 
 
 def test_a_number_without_digits_that_no_trial_sees_is_told_in_its_place():

@@ -305,6 +305,14 @@ FAULTS = [
         "basic_auth_users.bob: is a hash of cost 19: it must be 4 to 18",
     ),
     ("", f"basic_auth_users: {{bob: {ALICE[:-1]}}}", "basic_auth_users.bob: is no bcrypt hash"),
+    # Found by fuzzing: half of a pair of UTF-16 that stands alone cannot be written as bytes.
+    (
+        "headers",
+        'http_server_config: {headers: {X-Frame-Options: "\\udc80"}}',
+        'must be deny or sameorigin, not "\\udc80"',
+    ),
+    ("", f'basic_auth_users: {{"\\udc80": {ALICE}}}', "name that cannot be one (quote a number)"),
+    ("", 'basic_auth_users: {"\\u202e": x}', "basic_auth_users.\\u202e: is no bcrypt hash"),
     ("", "rate_limit: {interval: 1s}", "rate_limit: burst must be 1 at least"),
     ("", "rate_limit: {interval: 1s, burst: 0}", "rate_limit.burst: burst must be 1 at least"),
     ("", "rate_limit: {interval: 1s, burst: -1}", "rate_limit.burst: must be 0 to 1000000000"),
