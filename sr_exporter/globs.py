@@ -6,6 +6,10 @@ import re
 from collections.abc import Callable
 from fnmatch import translate
 
+#: How many characters one may have: as many as a name that is held (cutting.py). What a longer
+#: one takes to be read grows with its square: 8,000 brackets take seconds.
+LONGEST_GLOB = 512
+
 Match = Callable[[str], re.Match[str] | None]
 
 

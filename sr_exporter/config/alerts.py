@@ -76,7 +76,7 @@ def _rule(place: Place, decided: dict[tuple[str, ...], str]) -> AlertRule:
 
 def _glob(section: Section, key: str) -> str | None:
     place = section.get(key)
-    return place.text() if place else None
+    return place.glob() if place else None
 
 
 def _labels(section: Section) -> tuple[tuple[str, str], ...]:

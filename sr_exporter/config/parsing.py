@@ -91,7 +91,7 @@ def _paced(section: Section, base: Source) -> Source:
 
 def _globs(section: Section, key: str) -> tuple[str, ...]:
     place = section.get(key)
-    return place.texts() if place else ("*",)
+    return place.globs() if place else ("*",)
 
 
 def _mi(section: Section) -> str:

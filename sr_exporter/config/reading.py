@@ -22,6 +22,7 @@ import yaml
 
 from sr_exporter.durations import format_duration, parse_duration
 from sr_exporter.errors import Fault
+from sr_exporter.globs import LONGEST_GLOB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -116,6 +117,14 @@ class Place:
             return ""
         return name
 
+    def glob(self) -> str:
+        """Read a pattern for names."""
+        pattern = self.text()
+        if len(pattern) > LONGEST_GLOB:
+            self.fault(f"must not be longer than {LONGEST_GLOB} characters: no name is")
+            return ""
+        return pattern
+
     def choice(self, choices: type[Choice]) -> Choice:
         wanted = " or ".join(choices)
         value = self.text(wanted)
@@ -191,6 +200,9 @@ class Place:
 
     def texts(self) -> tuple[str, ...]:
         return tuple(item.text() for item in self.items(at_least_one=True))
+
+    def globs(self) -> tuple[str, ...]:
+        return tuple(item.glob() for item in self.items(at_least_one=True))
 
     def section(self, schema: Schema, shape: str) -> Section:
         """Read a mapping, each key of it known; nothing at all is an empty one."""

@@ -86,4 +86,4 @@ def _rule(place: Place, section: Section, name: str) -> ReportRule | None:
 
 def _glob(section: Section, key: str) -> str:
     place = section.get(key)
-    return place.text() if place else "*"
+    return place.glob() if place else "*"

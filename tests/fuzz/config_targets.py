@@ -15,7 +15,7 @@ from sr_exporter.config.urls import mi_fault, url_fault
 from sr_exporter.config.web import parse_web
 from sr_exporter.durations import format_duration, parse_duration
 from sr_exporter.errors import ConfigError
-from sr_exporter.globs import compiled, fits
+from sr_exporter.globs import LONGEST_GLOB, compiled, fits
 from sr_exporter.redact import redact_url
 from sr_exporter.report_rules import BadRule, ReportRule, ReportRules, check
 from sr_exporter.signals import Meaning
@@ -331,6 +331,8 @@ def _template(data: bytes) -> None:
 
 def _rule(data: bytes) -> None:
     match, subject, glob, text = (data.decode("utf-8", "replace").split("\0", 3) + [""] * 3)[:4]
+    if len(glob) > LONGEST_GLOB:
+        raise ValueError("the configuration has no such glob")
     fits(compiled(glob), text)
     rule = ReportRule("own", match, Meaning.DOWN, "*", "*", glob, subject)
     check(rule)

@@ -14,6 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sr_exporter import cutting, globs
 from sr_exporter.config import (
     Access,
     Alertmanager,
@@ -1546,3 +1547,26 @@ def test_the_documented_example_is_right() -> None:
         AlertRule(group="uac_registrant", identifier="*vip*", severity="critical", for_seconds=10),
         AlertRule(group="drouting", labels=(("team", "carriers"),)),
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "alerts: {rules: [{%s: GLOB, silence: true}]}",
+        "alerts: {report_rules: [{name: own, match: x, meaning: event, %s: GLOB}]}",
+    ],
+)
+@pytest.mark.parametrize("key", ["source", "group", "identifier"])
+def test_a_glob_is_no_longer_than_a_name(text, key):
+    """Found by fuzzing: what reading one takes grows with its square."""
+    assert globs.LONGEST_GLOB == cutting.MOST_NAME
+    parse((text % key).replace("GLOB", "'" + "[" * 512 + "'"), directory=Path())
+    with pytest.raises(ConfigError, match=f"{key}: must not be longer than 512 characters"):
+        parse((text % key).replace("GLOB", "'" + "[" * 513 + "'"), directory=Path())
+
+
+def test_a_glob_of_a_token_is_no_longer_than_a_name(tmp_path):
+    (tmp_path / "t").write_text("x" * 32)
+    push = "push: {tokens: [{token_file: t, groups: [a, GLOB]}]}"
+    with pytest.raises(ConfigError, match=r"groups\[1\]: must not be longer than 512 characters"):
+        parse(push.replace("GLOB", "'" + "[" * 513 + "'"), directory=tmp_path)

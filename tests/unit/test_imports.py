@@ -86,7 +86,7 @@ ALLOWED = {
     | {"checks", "gathering", "keeping", "parts", "store.contract", "turns"},
     "mi": WORDS | {"wire", "turns", "lines", "names"},
     "sources": WORDS | {"wire", "mi", "ingest", "config", "outcome"},
-    "config": WORDS | {"report_rules"},
+    "config": WORDS | {"globs", "report_rules"},
     "metrics": WORDS | READ_SIDE | {"store.contract", "turns"},
     "notify": WORDS | READ_SIDE | {"store.contract", "outbound", "names", "config"},
     "own": WORDS | READ_SIDE | {"ingest", "store.contract", "metrics"},
