@@ -113,6 +113,8 @@ def looking(path: Path) -> Iterator[sqlite3.Connection]:
                 yield database
         except sqlite3.Error as error:
             raise _refusal(path, error) from error
+        except UnicodeDecodeError as error:  # in SQLite's own words for what is wrong
+            raise _garbled(path, "its schema is no text") from error
 
 
 def unusable(path: Path, what: str) -> StoreUnusable:

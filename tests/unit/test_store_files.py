@@ -425,6 +425,17 @@ def test_damage_where_a_start_reads_nothing_is_found(tmp_path):
     refused(tmp_path, StoreFault.GARBLED, "damaged")
 
 
+def test_a_schema_that_is_no_text_is_refused_untouched(tmp_path):
+    """Found by fuzzing: SQLite quotes the name of a table whose definition it cannot read."""
+    keep(SqliteStore(tmp_path), holding(a_key()))
+    path = tmp_path / FILE
+    data = path.read_bytes()
+    assert data.count(b"tablekeyskeys") == data.count(b"CREATE TABLE keys") == 1
+    data = data.replace(b"tablekeyskeys", b"table\xc0\x80yskeys")
+    path.write_bytes(data.replace(b"CREATE TABLE keys", b"CREATE TABLE k(ys"))
+    refused(tmp_path, StoreFault.GARBLED, "its schema is no text")
+
+
 def test_damage_under_a_log_is_refused_untouched(tmp_path, large):
     """The log is not brought into a database that is damaged."""
     shutil.copy(large / FILE, tmp_path / FILE)
