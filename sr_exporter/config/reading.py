@@ -231,7 +231,7 @@ class Place:
         for key, node in self._nodes(naming, self.node, set()):
             if key not in seen:
                 seen.add(key)
-                path = f"{self.path}.{shown(key)}" if self.path else key
+                path = f"{self.path}.{shown(key, len(key))}" if self.path else key
                 yield key, Place(path, node, self.faults)
 
     def _nodes(
