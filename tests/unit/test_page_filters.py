@@ -97,11 +97,16 @@ def test_parts_and_wildcards(asked, fits, fits_not):
 
 
 def test_no_pattern_is_made_that_takes_long():
-    """Whatever wildcards it is full of: anybody may ask."""
+    """Whatever wildcards it is full of: anybody may ask. The quickest of three: a collection of the
+    garbage of all tests before may fall into one.
+    """
     for asked in ("*a" * 2048, "*?" * 2048, "?*" * 2048, "?" * 4096, "[*" * 2048):
-        began = time.process_time()
-        fitting(asked)(["a" * 4096])
-        assert time.process_time() - began < 0.1, asked[:4]
+        took = []
+        for _ in range(3):
+            began = time.thread_time()
+            fitting(asked)(["a" * 4096])
+            took.append(time.thread_time() - began)
+        assert min(took) < 0.1, asked[:4]
 
 
 @given(NAMES, st.lists(NAMES, max_size=10))
