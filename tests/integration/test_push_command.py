@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from sr_exporter import push_command
 from sr_exporter.config import Config, Token
@@ -35,10 +36,11 @@ def push(app, tmp_path, capsys):
 
     def run(*arguments: str) -> tuple[int, str]:
         given = [f"--url={app.base}", f"--token-file={token}", "--timeout=20s"]
-        try:
-            status = push_command.run([*given, *arguments])
-        except SystemExit as ended:
-            status = int(ended.code)
+        with capture_logs():  # the exporter's, which runs in this process
+            try:
+                status = push_command.run([*given, *arguments])
+            except SystemExit as ended:
+                status = int(ended.code)
         heard = capsys.readouterr()
         assert heard.out == ""
         assert SECRET not in heard.err
