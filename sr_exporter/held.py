@@ -98,28 +98,27 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     @classmethod
     def restored(cls, group: Group, record: KeyRecord, now: float) -> Entry:
         """Make the entry a record tells of; its time to live starts anew."""
-        entry = cls(
+        due = record.ttl_seconds is not None and not record.expired
+        return cls(
             group,
             record.key.identifier,
             record.status,
-            ready=record.ready,
-            details=record.details,
+            record.ready,
+            record.details,
+            record.changed_at,
+            record.ready_changed_at,
+            record.stated_at,
+            record.changes_total,
+            record.reports,
+            record.reports_total,
+            record.early,
+            record.ttl_seconds,
+            record.on_expiry,
+            record.expired,
+            now + (record.ttl_seconds or 0.0) if due else None,
+            matches=record.matches or _NONE,
+            subjects=record.subjects or _NONE,
         )
-        entry.changed_at = record.changed_at
-        entry.ready_changed_at = record.ready_changed_at
-        entry.stated_at = record.stated_at
-        entry.changes_total = record.changes_total
-        entry.reports = record.reports
-        entry.reports_total = record.reports_total
-        entry.early = record.early
-        entry.ttl_seconds = record.ttl_seconds
-        entry.on_expiry = record.on_expiry
-        entry.expired = record.expired
-        entry.matches = record.matches or _NONE
-        entry.subjects = record.subjects or _NONE
-        if record.ttl_seconds is not None and not record.expired:
-            entry.expires_at = now + record.ttl_seconds
-        return entry
 
 
 class Reported(NamedTuple):

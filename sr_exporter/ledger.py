@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 from sr_exporter.due import Due
@@ -26,10 +27,14 @@ from sr_exporter.signals import End, Ending
 from sr_exporter.tally import Tally
 
 if TYPE_CHECKING:
-    from sr_exporter.model import Key, ListedStatus
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from sr_exporter.model import Key, KeyRecord, ListedStatus
 
 #: For how long after a start "not ready" is part of starting.
 STARTING_SECONDS = 120.0
+#: How many keys are taken up at once: many are quicker than one after the other.
+TAKEN_UP = 1_000
 #: What core/main says for a few milliseconds before it is gone (facts on OpenSIPS, section 4).
 SHUTTING_DOWN = -2
 
@@ -92,7 +97,7 @@ class Ledger(Room):
         entry = Entry(group, item.identifier, item.status, ready=item.ready, details=item.details)
         entry.changed_at = entry.ready_changed_at = entry.stated_at = at
         entry.early = source.polled and not item.ready
-        self.hold(entry)
+        self.hold(entry.group, [entry])
         if self.tombstones.pop(entry.key.folded(), None) is not None:
             out.tombstones[entry.key.folded()] = None
         self._log_entry(out, ChangeKind.APPEARED, entry, at)
@@ -172,16 +177,32 @@ class Ledger(Room):
             entry.tally = Tally(entry.changes_total, entry.status)
         return entry.tally
 
-    def hold(self, entry: Entry) -> None:
-        entry.group.entries[fold(entry.identifier)] = entry
-        self.identifiers += 1
-        entry.group.source.identifiers += 1
-        self._index(entry)
-        if entry.expires_at is not None:
-            self.schedule(entry.expires_at, entry)
-        if entry.subjects:
-            entry.group.source.reporting[entry] = None
-            entry.group.source.subjects += len(entry.subjects)
+    def take_up(self, keys: Iterable[KeyRecord], now: float) -> Iterator[list[Entry]]:
+        """Hold what was kept, and give it, some keys of one group at a time."""
+        for (source, name), records in groupby(keys, lambda kept: kept.key[:2]):
+            group = self.group(self.source(source), name)
+            while entries := [
+                Entry.restored(group, kept, now) for kept in islice(records, TAKEN_UP)
+            ]:
+                self.hold(group, entries)
+                yield entries
+
+    def hold(self, group: Group, entries: Sequence[Entry]) -> None:
+        """Take up entries of a group that it does not have."""
+        group.entries.update([(fold(entry.identifier), entry) for entry in entries])
+        self.identifiers += len(entries)
+        group.source.identifiers += len(entries)
+        for entry in entries:
+            if not entry.ready:
+                self._index(entry)
+            if entry.expires_at is not None:
+                self.schedule(entry.expires_at, entry)
+            if entry.subjects:
+                self._hold_subjects(entry)
+
+    def _hold_subjects(self, entry: Entry) -> None:
+        entry.group.source.reporting[entry] = None
+        entry.group.source.subjects += len(entry.subjects)
         for subject, record in entry.subjects.items():
             self.schedule(record.ends_at - self.clock_set_by, Reported(entry, subject))
 

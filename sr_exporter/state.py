@@ -82,19 +82,16 @@ class State(Asked):
         now: float,
         tombstones: Mapping[Key, float] | None = None,
         *,
-        each: Callable[[Entry], None] = lambda _: None,
+        each: Callable[[list[Entry]], None] = lambda _: None,
     ) -> None:
-        """Take up what was kept, and tell of `each` key. Times to live start anew at `now`."""
+        """Take up what was kept. Times to live start anew at `now`.
+
+        `each` is told of the keys, some of one group at a time.
+        """
         for record in sources:
             self.sources[record.name] = Source.restored(record)
-        of: tuple[str, str] | None = None
-        for kept in keys:
-            if of != kept.key[:2]:  # they come group by group
-                of = kept.key[:2]
-                group = self.group(self.source(kept.key.source), kept.key.group)
-            entry = Entry.restored(group, kept, now)
-            self.hold(entry)
-            each(entry)
+        for entries in self.take_up(keys, now):
+            each(entries)
         self.tombstones = OrderedDict(
             (key, at)
             for key, at in (tombstones or {}).items()

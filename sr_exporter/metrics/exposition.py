@@ -21,6 +21,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -31,6 +33,7 @@ Labels = tuple[tuple[str, str], ...]
 #: No colon: Prometheus keeps it for recording rules.
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_digits = msgspec.json.encode
 
 
 class Kind(enum.StrEnum):
@@ -202,6 +205,11 @@ def number(value: float) -> str:
     """
     if type(value) is int and -1_000_000 < value < 1_000_000:
         return f"{value}.0"
+    if type(value) is float and 1e9 <= value < 1e10:
+        # A time: most values that are not small are one. msgspec gives the digits of `repr`, and
+        # takes a sixth of its time.
+        digits = _digits(value).decode()
+        return f"{digits[0]}.{digits[1:10]}{digits[11:]}".rstrip("0.") + "e+09"
     try:
         exact = float(value)
     except OverflowError:  # an integer beyond the floats

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from sr_exporter.metrics import faces
@@ -40,31 +41,31 @@ KEY_FAMILIES = (
         "opensips_sr_status",
         Kind.GAUGE,
         "Status as the source gives it: above 0 ready, below 0 not ready.",
-        lambda entry: entry.status,
+        attrgetter("status"),
     ),
     KeyFamily(
         "opensips_sr_ready",
         Kind.GAUGE,
         "Whether the source calls the identifier ready (1) or not (0).",
-        lambda entry: int(entry.ready),
+        attrgetter("ready"),
     ),
     KeyFamily(
         "opensips_sr_status_changes_total",
         Kind.COUNTER,
         "How often the status number changed.",
-        lambda entry: entry.changes_total,
+        attrgetter("changes_total"),
     ),
     KeyFamily(
         "opensips_sr_status_change_timestamp_seconds",
         Kind.GAUGE,
         "When the status number last changed, or the identifier appeared.",
-        lambda entry: entry.changed_at,
+        attrgetter("changed_at"),
     ),
     KeyFamily(
         "opensips_sr_reports_total",
         Kind.COUNTER,
         "Reports seen.",
-        lambda entry: entry.reports_total,
+        attrgetter("reports_total"),
     ),
     KeyFamily(
         "opensips_sr_last_report_timestamp_seconds",

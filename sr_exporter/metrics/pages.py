@@ -11,6 +11,7 @@ are written while the loop goes on.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 from sr_exporter.metrics.blocks import Block, pack
@@ -18,6 +19,8 @@ from sr_exporter.metrics.exposition import encode, escape, number
 from sr_exporter.metrics.families import KEY_FAMILIES, TEXT_FAMILIES, text_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sr_exporter.held import Entry
     from sr_exporter.outcome import Outcome
     from sr_exporter.state import State
@@ -31,13 +34,17 @@ PAGE_KEYS = 512
 MOST_WAITING = 1_000
 
 #: The numbers that most values are.
-_NUMBERS: dict[float, str] = {value: f"{number(value)}\n" for value in range(-100, 1000)}
+_NUMBERS: dict[float | None, str] = {value: f"{number(value)}\n" for value in range(-100, 1000)}
 
 
 @lru_cache(maxsize=4096)
 def _written(value: float) -> str:
     """Write a value, line end included; what was said of many keys at one time is one string."""
     return f"{number(value)}\n"
+
+
+def _text(value: float | None) -> str | None:
+    return None if value is None else (_NUMBERS.get(value) or _written(value))
 
 
 @lru_cache(maxsize=4096)
@@ -116,22 +123,38 @@ class Page:
         self.used = 0
 
     @property
-    def full(self) -> bool:
-        return self.used == PAGE_KEYS
+    def room(self) -> int:
+        """How many more keys find a place."""
+        return PAGE_KEYS - self.used
 
-    def seat(self) -> int:
-        """Give a place for one more key."""
-        self.used += 1
+    def take(self, entries: Sequence[Entry], lines: Sequence[tuple[str, ...] | None]) -> None:
+        """Give each of these a place, and write what is held of it.
+
+        There must be room for them. `lines` are those of each of the families of texts.
+        """
+        self.used += len(entries)
         self._begin_anew()
-        if self.free:
-            return self.free.pop()
-        place = _PLACES[len(self.labels)]
-        self.labels.append("")
-        for column in self.columns:
-            column.append(None)
-        for lines in self.texts or ():
-            lines.append("")
-        return place
+        left = min(len(self.free), len(entries))
+        for entry, own in zip(entries[:left], lines, strict=False):
+            entry.page, entry.place = self, self.free.pop()
+            self.write(entry.place, entry, own)
+        if left < len(entries):
+            self._append(entries[left:], lines[left:])
+
+    def _append(self, entries: Sequence[Entry], lines: Sequence[tuple[str, ...] | None]) -> None:
+        """Write many behind all others at once: that takes a third of the time."""
+        first = len(self.labels)
+        for place, entry in enumerate(entries, first):
+            entry.page, entry.place = self, _PLACES[place]
+        self.labels += map(_labels, entries)
+        for column, value_of in zip(self.columns, _VALUES_OF, strict=True):
+            column.extend([_NUMBERS.get(value) or _text(value) for value in map(value_of, entries)])
+        if self.texts is None:
+            if not any(lines):
+                return
+            self.texts = [[""] * first for _ in TEXT_FAMILIES]
+        for at, texts in enumerate(self.texts):
+            texts.extend([own[at] if own else "" for own in lines])
 
     def leave(self, place: int) -> None:
         self.used -= 1
@@ -149,8 +172,7 @@ class Page:
             self._begin_anew()
             self.labels[place] = _labels(entry)
         for at, value_of in enumerate(_VALUES_OF):
-            value = value_of(entry)
-            text = None if value is None else (_NUMBERS.get(value) or _written(value))
+            text = _text(value_of(entry))
             if self.columns[at][place] != text:
                 if self.blocks[at] is not None:
                     self._outdate(at, self.columns, at)
@@ -216,6 +238,10 @@ class Pages:
         self._waiting: dict[Entry, bool] = {}
         self._reader = state.reader
 
+    def restored(self, entries: list[Entry]) -> None:
+        """Take up keys of a source that were held before a restart."""
+        self._take_in(entries)
+
     def observe(self, outcome: Outcome) -> None:
         """Remember of whom something was said."""
         waiting = self._waiting
@@ -240,24 +266,30 @@ class Pages:
 
     def _catch_up(self) -> None:
         waiting, self._waiting = self._waiting, {}
+        fresh: list[Entry] = []
         for entry, held in waiting.items():
-            if held:
-                self.write(entry)
-            elif entry.page is not None:
+            if entry.page is None:
+                if held:
+                    fresh.append(entry)
+            elif held:
+                entry.page.write(entry.place, entry, text_lines(self._state, entry))
+            else:
                 self._drop(entry)
+        for _, entries in groupby(fresh, lambda entry: entry.group.source):
+            self._take_in(list(entries))
 
-    def write(self, entry: Entry) -> None:
-        """Write what is held of a key now."""
-        page = entry.page
-        if page is None:
-            page = entry.page = self._room(entry.group.source.name)
-            entry.place = page.seat()
-        page.write(entry.place, entry, text_lines(self._state, entry))
+    def _take_in(self, entries: list[Entry]) -> None:
+        """Write keys of a source that are on no page yet."""
+        source = entries[0].group.source.name
+        while entries:
+            page = self._page_for(source)
+            taken, entries = entries[: page.room], entries[page.room :]
+            page.take(taken, [text_lines(self._state, entry) for entry in taken])
 
-    def _room(self, source: str) -> Page:
-        """Give the page for one more key of a source."""
+    def _page_for(self, source: str) -> Page:
+        """Give the page for more keys of a source: there is room on it."""
         pages = self._pages.setdefault(source, [])
-        if not pages or pages[-1].full:
+        if not pages or not pages[-1].room:
             # Keys come in the order in which they are listed: room that others left is used
             # only when there is much of it.
             spare = [page for page in pages if len(page.free) > PAGE_KEYS // 2]
@@ -283,4 +315,5 @@ class Pages:
                 page.forget_texts()
         for source in self._state.sources.values():
             for entry, _ in self._state.read_entries(source):
-                self.write(entry)
+                self._waiting[entry] = True
+        self._catch_up()

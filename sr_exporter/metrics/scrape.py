@@ -82,9 +82,9 @@ class Exposition:
         self._begun = self._waiting = 0
         self._written: dict[Format, tuple[int, list[Block]]] = {}
 
-    def restored(self, entry: Entry) -> None:
-        """Take up a key that was held before a restart."""
-        self._pages.write(entry)
+    def restored(self, entries: list[Entry]) -> None:
+        """Take up keys of a source that were held before a restart."""
+        self._pages.restored(entries)
 
     def observe(self, outcome: Outcome) -> None:
         """Follow what is observed."""

@@ -158,7 +158,7 @@ def _read(path: Path) -> None:
 
     def restore(kept: Any, keys: Any) -> None:
         state.last_seq = kept.last_seq
-        state.restore(kept.sources, keys, NOW, kept.tombstones, each=pages.write)
+        state.restore(kept.sources, keys, NOW, kept.tombstones, each=pages.restored)
 
     kept = examine.read(path, Start(Holding(), restore))
     state.apply(CONFIGURED, NOW)

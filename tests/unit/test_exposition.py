@@ -91,6 +91,8 @@ texts = st.text(
 )
 numbers = st.one_of(
     st.floats(),
+    st.floats(1e9, 1e10),
+    st.integers(10**12, 10**13).map(lambda ms: ms / 1000),
     st.integers(),
     st.integers(-(10**308), 10**308),
     st.integers(-20, 20).map(lambda e: 10.0**e),
@@ -234,6 +236,10 @@ def test_no_families(form: Format):
 @example(1_000_000)
 @example(123456789.125)
 @example(5e-324)
+@example(999999999.9999999)
+@example(1e9)
+@example(9999999999.999998)
+@example(1e10)
 def test_numbers(value: float):
     """Numbers look as prometheus_client's floatToGoString makes them."""
     assert number(value) == floatToGoString(value)

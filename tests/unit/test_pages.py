@@ -230,6 +230,32 @@ def test_many_pages(monkeypatch):
     assert shown.scraped(None) == shown.anew(None)
 
 
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(observations, max_size=25), st.lists(observations, max_size=10), ACCEPTS)
+def test_what_was_kept_is_shown(monkeypatch, before, after, accept):
+    """Keys that are taken up many at once are shown as anew, and so is what follows."""
+    monkeypatch.setattr(pages, "PAGE_KEYS", 3)
+    monkeypatch.setattr("sr_exporter.ledger.TAKEN_UP", 4)
+    old, shown = Shown(), Shown()
+    for observation in before:
+        old.apply(observation)
+    shown.now = old.now
+    sources = old.state.sources.values()
+    shown.state.restore(
+        [source.record() for source in sources],
+        [entry.record() for source in sources for entry in source.entries()],
+        shown.now,
+        old.state.tombstones,
+        each=shown.exposition.restored,
+    )
+    assert shown.state.identifiers == old.state.identifiers
+    assert len(shown.state.not_ready) == len(old.state.not_ready)
+    assert shown.scraped(accept) == shown.anew(accept)
+    for observation in after:
+        shown.apply(observation)
+    assert shown.scraped(accept) == shown.anew(accept)
+
+
 def blocks(shown: Shown) -> list[list[object]]:
     return [list(page.blocks) for page in shown.exposition._pages.shown()]
 
