@@ -16,11 +16,13 @@ from typing import Literal
 #: A full collection that took longer than this has seen what is to be frozen. What is short-lived
 #: and frozen by chance, and part of a cycle, is lost: so it is not done for less, and the time is
 #: what we computed. Told by the clock on the wall, every collection is long on a busy machine,
-#: and a process that holds next to nothing grew by a megabyte a minute. Nor is it done for fewer
-#: objects than this: what is lost is then next to nothing of what is held.
+#: and a process that holds next to nothing grew by a megabyte a minute. Nor is it done where there
+#: is less to look through than this, containers and what is in them: what is lost is then next to
+#: nothing of what is held.
 LONG_SECONDS = 0.01
-MUCH = 100_000
+MUCH = 200_000
 _OLDEST = 2
+_SIZED = frozenset({dict, list, set, tuple})
 
 
 class Frost:
@@ -54,5 +56,11 @@ class Frost:
             self._began = time.thread_time()
             return
         took = time.thread_time() - self._began
-        if took > LONG_SECONDS and len(gc.get_objects(generation=_OLDEST)) >= MUCH:
+        if took > LONG_SECONDS and _looked_through() >= MUCH:
             gc.freeze()
+
+
+def _looked_through() -> int:
+    """Count what a full collection looks at: a few thousand lists may have millions of items."""
+    containers = gc.get_objects(generation=_OLDEST)
+    return len(containers) + sum(len(one) for one in containers if type(one) in _SIZED)

@@ -345,15 +345,14 @@ class Ledger(Room):
         gone: bool = False,
     ) -> None:
         self.last_seq += 1
-        key = entry.key
         out.changes.append(
             Change(
                 seq=self.last_seq,
                 at=at,
                 kind=kind,
-                source=key.source,
-                group=key.group,
-                identifier=key.identifier,
+                source=entry.group.source.name,
+                group=entry.group.name,
+                identifier=entry.identifier,
                 status=None if gone else entry.status,
                 old_status=old_status,
                 details=None if gone else entry.details,
@@ -366,9 +365,9 @@ class Ledger(Room):
 
 def _ending(entry: Entry) -> bool:
     """Whether a server says that it shuts down; what is after that, its polls tell."""
-    key = entry.key.folded()
-    ends = (key.group, key.identifier, entry.status) == ("core", MAIN, SHUTTING_DOWN)
-    return entry.group.source.polled and ends
+    if entry.status != SHUTTING_DOWN or not entry.group.source.polled:
+        return False
+    return (fold(entry.group.name), fold(entry.identifier)) == ("core", MAIN)
 
 
 def _starting(source: Source, at: float) -> bool:

@@ -47,7 +47,10 @@ class Subjects(Ledger):
 
     def rules_of(self, entry: Entry) -> Sequence[str]:
         """Give the names of the report rules that may fit texts of a key."""
-        return () if self.reader is None else self.reader.rules(*entry.key)
+        if self.reader is None:
+            return ()
+        group = entry.group
+        return self.reader.rules(group.source.name, group.name, entry.identifier)
 
     def read_entries(self, source: Source) -> Iterator[tuple[Entry, Sequence[str]]]:
         """Give the keys of a source whose texts are read, and the rules of each by name.

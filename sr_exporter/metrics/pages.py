@@ -31,7 +31,7 @@ L = TypeVar("L")
 #: as many, blocks are smaller than what compression looks back on.
 PAGE_KEYS = 512
 #: So many keys wait to be written at most: a scrape that comes then is not late for it.
-MOST_WAITING = 1_000
+MOST_WAITING = 200
 
 #: The numbers that most values are.
 _NUMBERS: dict[float | None, str] = {value: f"{number(value)}\n" for value in range(-100, 1000)}

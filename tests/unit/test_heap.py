@@ -31,6 +31,23 @@ def test_what_is_much_is_frozen(monkeypatch):
     assert gc.get_freeze_count() == 0
 
 
+def test_a_few_long_lists_are_much(monkeypatch):
+    """What is in a list is looked at one by one, by every full collection."""
+    monkeypatch.setattr(heap, "LONG_SECONDS", 0.0)
+    frost = Frost()
+    frost.wait()
+    frost.begin()
+    try:
+        before = gc.get_freeze_count()
+        gc.collect()
+        assert gc.get_freeze_count() <= before
+        long = [[str(number)] * 1_000 for number in range(heap.MUCH // 1_000)]
+        gc.collect()
+        assert gc.get_freeze_count() >= before + len(long)
+    finally:
+        frost.end()
+
+
 def test_what_is_frozen_is_freed():
     """Frozen or not, what nobody refers to goes at once."""
 
