@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
 import time
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
 
 #: For how long blocks are made before others have their turn.
 SLICE_SECONDS = 0.002
-#: After how long another thread has its turn meanwhile; the usual 5 ms are quicker for all else.
-SWITCH_SECONDS = 0.0005
 #: An answer leaves in pieces of about this many bytes: who takes none of it costs one of them.
 PIECE_BYTES = 128 * 1024
 
@@ -162,29 +158,14 @@ class Exposition:
 async def _in_slices(written: Iterator[Block | None]) -> list[Block]:
     """Make blocks, which are of the moment at which this is called, and let others have turns."""
     blocks: list[Block] = []
-    with _threads_wait_less():
-        until = time.perf_counter() + SLICE_SECONDS
-        for block in written:
-            if block is not None:
-                blocks.append(block)
-            if time.perf_counter() > until:
-                await asyncio.sleep(0)
-                until = time.perf_counter() + SLICE_SECONDS
+    until = time.perf_counter() + SLICE_SECONDS
+    for block in written:
+        if block is not None:
+            blocks.append(block)
+        if time.perf_counter() > until:
+            await asyncio.sleep(0)
+            until = time.perf_counter() + SLICE_SECONDS
     return blocks
-
-
-@contextlib.contextmanager
-def _threads_wait_less() -> Iterator[None]:
-    """Have the store's thread wait less for the interpreter while this one computes all the time.
-
-    It waits for so long after each statement of a commit, and a push for all of them.
-    """
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual)
 
 
 class _Paged(NamedTuple):

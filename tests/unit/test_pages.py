@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
-import sys
 from itertools import chain
 
 import pytest
@@ -20,7 +19,7 @@ from sr_exporter.metrics.families import families
 from sr_exporter.metrics.negotiation import negotiate
 from sr_exporter.metrics.own import OwnMetrics
 from sr_exporter.metrics.polls import POLL_FAMILIES, PollMetrics
-from sr_exporter.metrics.scrape import SWITCH_SECONDS, Exposition
+from sr_exporter.metrics.scrape import Exposition
 from sr_exporter.model import (
     Configured,
     Forget,
@@ -363,29 +362,6 @@ def test_whatever_happens_meanwhile_is_of_another_moment(monkeypatch, before, me
 
     assert without_process(asyncio.run(scrape())) == then
     assert shown.scraped(accept) == shown.anew(accept)
-
-
-@pytest.mark.parametrize("ends", ["whole", "given up"])
-def test_other_threads_wait_less_while_blocks_are_made(monkeypatch, ends):
-    """A commit waits for the interpreter after each of its statements; else nothing is altered."""
-    monkeypatch.setattr("sr_exporter.metrics.scrape.SLICE_SECONDS", -1.0)
-    usual = sys.getswitchinterval()
-    shown = Shown()
-    for number in range(2000):
-        shown.apply(said(number, 1))
-
-    async def look() -> float:
-        scraping = asyncio.create_task(shown.exposition.scrape())
-        for _ in range(5):
-            await asyncio.sleep(0)
-        meanwhile = sys.getswitchinterval()
-        if ends == "given up":
-            scraping.cancel()
-        await asyncio.gather(scraping, return_exceptions=True)
-        return meanwhile
-
-    assert asyncio.run(look()) == pytest.approx(SWITCH_SECONDS)
-    assert sys.getswitchinterval() == usual
 
 
 def test_a_scrape_that_is_given_up_costs_nothing(monkeypatch):
