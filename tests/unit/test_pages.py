@@ -256,6 +256,30 @@ def test_what_was_kept_is_shown(monkeypatch, before, after, accept):
     assert shown.scraped(accept) == shown.anew(accept)
 
 
+def test_places_that_were_left_and_new_ones(monkeypatch):
+    """Of keys that come together some take places of others, and each keeps its own texts."""
+    monkeypatch.setattr(pages, "PAGE_KEYS", 8)
+    shown = Shown()
+    shown.apply(Configured((), reader=ReportRules([], ())))
+    for number in range(5):
+        shown.apply(said(number, 1))
+    shown.scraped(None)
+    for number in range(2):
+        shown.apply(Forget("push", "g", f"i{number}"))
+    assert shown.scraped(None) == shown.anew(None)
+    for number in range(10, 12):
+        shown.apply(said(number, 1))
+    for name in "abc":
+        shown.apply(Statement("push", "drouting", name, status=1))
+    assert shown.scraped(None) == shown.anew(None)
+    for name in "abc":
+        failed = Statement("push", "drouting", name, reports=("DB data loading failed",))
+        shown.apply(failed)
+    matched = [line for line in shown.anew(None) if line.startswith("opensips_sr_report_matches")]
+    assert sum(line.endswith(" 1.0") for line in matched) == 3
+    assert shown.scraped(None) == shown.anew(None)
+
+
 def blocks(shown: Shown) -> list[list[object]]:
     return [list(page.blocks) for page in shown.exposition._pages.shown()]
 
